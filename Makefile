@@ -1,0 +1,56 @@
+# beamslot: `make demo` and `make test` are all that a fresh machine needs; both set up .venv themselves.
+SHELL := /bin/bash
+PYTHON ?= python3
+GRAPH ?= flowgraphs/demo.yml
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+.PHONY: help demo test check bench soak peers clean
+
+help:  ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# One stamp an extra: the base install is quick, heavy extras come only where they are needed.
+.venv/stamp-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[$*]'
+	@touch $@
+
+.venv/stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+# A graph with a umi_source needs Sionna.
+NEEDS := $(if $(shell grep -s 'id: umi_source' $(GRAPH)),.venv/stamp-umi,.venv/stamp)
+
+demo: $(NEEDS)  ## run the main job, or GRAPH=flowgraphs/umi.yml
+	$(BIN)/beamslot run $(GRAPH) $(ARGS)
+
+test: .venv/stamp-test  ## set up everything that tests need, and run them
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/stamp-test  ## format, lint, types, layers, tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/stamp-bench  ## speed against named peers, in one interleaved run
+	$(BIN)/beamslot bench transport $(ARGS)
+
+soak: .venv/stamp-test  ## the long tests
+	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+peers:  ## apt packages that some tests can use (best effort, needs root)
+	@true
+
+clean:  ## remove what was made
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
