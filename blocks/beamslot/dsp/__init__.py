@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: array geometry, channels, beams, estimators, bounds, metrics."""

@@ -1,0 +1,106 @@
+"""Figures of merit: truth is plain numpy and scipy.stats over all values at once."""
+
+import math
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from beamslot.dsp.metrics import NmseMean, nmse
+from beamslot.errors import ShapeError
+
+VALUES = st.lists(st.tuples(st.integers(0, 5), st.floats(1e-12, 1e6, allow_subnormal=False)), min_size=2, max_size=40)
+
+
+def mean_of(pairs: list[tuple[int, float]]) -> NmseMean:
+    made = NmseMean()
+    made.add([draw for draw, _ in pairs], [value for _, value in pairs])
+    return made
+
+
+def test_nmse_is_the_error_energy_over_the_channel_energy() -> None:
+    rng = np.random.default_rng(1)
+    truth, estimate = (rng.standard_normal((2, 5, 3, 8, 6)) + 1j * rng.standard_normal((2, 5, 3, 8, 6))).astype(
+        np.complex64
+    )
+    found = nmse(estimate, truth)
+    assert (found.shape, found.dtype) == ((5, 3), np.float64)
+    for at in np.ndindex(5, 3):
+        expected = np.linalg.norm(estimate[at] - truth[at]) ** 2 / np.linalg.norm(truth[at]) ** 2
+        assert found[at] == pytest.approx(expected, rel=1e-5)
+
+
+def test_nmse_of_zeros_is_one_of_the_truth_zero_and_of_a_silent_channel_nan() -> None:
+    truth = np.ones((1, 4, 4), np.complex64)
+    assert nmse(np.zeros_like(truth), truth) == [1]
+    assert nmse(truth, truth) == [0]
+    assert np.isnan(nmse(truth, np.zeros_like(truth)))
+
+
+def test_nmse_refuses_arrays_of_unlike_shape() -> None:
+    with pytest.raises(ShapeError, match=r"nmse: estimate is \(2, 2\), truth \(1, 2, 2\)"):
+        nmse(np.zeros((2, 2)), np.ones((1, 2, 2)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES)
+def test_the_mean_is_over_draws_of_means_over_slots_with_a_t_interval(pairs: list[tuple[int, float]]) -> None:
+    result = mean_of(pairs).result()
+    means = [np.mean([x for d, x in pairs if d == draw]) for draw in {d for d, _ in pairs}]
+    assert result["draws"] == len(means)
+    assert 10 ** (result["nmse_db"] / 10) == pytest.approx(np.mean(means), rel=1e-9)
+    if len(means) > 1 and np.std(means) > 1e-9 * np.mean(means):
+        low, high = stats.t.interval(0.95, len(means) - 1, np.mean(means), stats.sem(means))
+        assert 10 ** (result["ci95_db"][1] / 10) == pytest.approx(high, rel=1e-6)
+        if low > 1e-6 * np.mean(means):
+            assert 10 ** (result["ci95_db"][0] / 10) == pytest.approx(low, rel=1e-5)
+        elif low < 0:
+            assert result["ci95_db"][0] is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES, st.randoms(use_true_random=False), st.integers(0, 40))
+def test_pieces_in_any_order_saved_restored_and_merged_equal_the_whole_to_the_bit(
+    pairs: list[tuple[int, float]], random: object, cut: int
+) -> None:
+    whole = mean_of(pairs).result()
+    shuffled = list(pairs)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    first, second = mean_of(shuffled[:cut]), mean_of(shuffled[cut:])
+    carried = NmseMean.restore(msgpack.unpackb(msgpack.packb(first.snapshot()), strict_map_key=False))
+    carried.merge(second)
+    assert carried.result() == whole
+
+
+def test_a_snapshot_does_not_change_with_what_comes_after() -> None:
+    running = mean_of([(0, 0.1), (1, 0.2)])
+    state = running.snapshot()
+    running.add([1, 2], [0.3, 0.4])
+    NmseMean.restore(state).add([0], [9.0])
+    assert NmseMean.restore(state).result() == mean_of([(0, 0.1), (1, 0.2)]).result()
+
+
+def test_users_of_a_slot_count_within_its_draw() -> None:
+    running = NmseMean()
+    running.add([7, 8], [[0.1, 0.3], [0.2, 0.4]])
+    assert running.result() == mean_of([(7, 0.1), (7, 0.3), (8, 0.2), (8, 0.4)]).result()
+
+
+def test_nothing_and_a_single_draw_have_no_interval() -> None:
+    assert NmseMean().result() == {"nmse_db": None, "ci95_db": None, "draws": 0}
+    single = mean_of([(3, 0.01), (3, 0.01)]).result()
+    assert single["nmse_db"] == pytest.approx(-20)
+    assert (single["ci95_db"], single["draws"]) == (None, 1)
+
+
+def test_an_estimate_that_is_not_a_number_is_not_hidden_in_the_mean() -> None:
+    assert mean_of([(0, 0.1), (1, math.nan)]).result()["nmse_db"] is None
+    assert mean_of([(0, 0.1), (1, math.inf), (1, math.inf)]).result()["nmse_db"] is None
+
+
+def test_values_that_do_not_fit_the_draws_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"draw is \(3,\), values \(2,\)"):
+        NmseMean().add([1, 2, 3], [0.1, 0.2])
