@@ -93,9 +93,12 @@ def truth(value: object, what: str) -> bool:
 
 def items(value: object, what: str) -> Sequence[Any]:
     """Return a list of bounded length."""
-    if type(value) not in (tuple, list) or len(cast(Sequence[Any], value)) > MAX_ITEMS:
-        raise CorruptFrame(f"{what} is {shown(value)}; wanted a list of at most {MAX_ITEMS}")
-    return cast(Sequence[Any], value)
+    if type(value) not in (tuple, list):
+        raise CorruptFrame(f"{what} is {shown(value)}; wanted a list")
+    found = cast(Sequence[Any], value)
+    if len(found) > MAX_ITEMS:
+        raise CorruptFrame(f"{what} has {len(found)} entries; wanted at most {MAX_ITEMS}")
+    return found
 
 
 def fields(value: object, what: str) -> dict[str, Any]:
@@ -153,4 +156,4 @@ def _size(value: Mapping[Any, Any] | Sequence[Any], depth: int) -> None:
     if depth > MAX_DEPTH:
         raise CorruptFrame(f"tags nest deeper than {MAX_DEPTH}")
     if len(value) > MAX_ITEMS:
-        raise CorruptFrame(f"a tag has {len(value)} items; wanted at most {MAX_ITEMS}")
+        raise CorruptFrame(f"a tag has {len(value)} entries; wanted at most {MAX_ITEMS}")

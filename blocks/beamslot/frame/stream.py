@@ -101,7 +101,7 @@ class StreamInfo:
     slot_period: seconds from one slot to the next
     carrier: carrier frequency [Hz], 0 where there is none
     geometry, operator: the array and what compresses it, None where there is none
-    seed: the run's seed    notes: small plain values for people and recordings
+    notes: small plain values for people and recordings
     """
 
     arrays: Mapping[str, Array]
