@@ -1,0 +1,252 @@
+"""A block: declared ports and parameters, and three hooks: start, process, stop."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from beamslot.errors import PortMismatch, ShapeError
+from beamslot.frame import Array, StreamInfo
+
+Arrays = Mapping[str, NDArray[Any]]
+
+RESERVED = ("slots", "source")
+"""What `process` may ask for besides its ports: the slots of the call (a range), and which stream of a many port."""
+
+
+class Port:
+    """A named place where streams enter or leave a block; declared at the top of its class.
+
+    In("slot user y z", np.complex64, unit="sqrt(W)")   one array, named as the port
+    In(u=Array.of("slot user path", np.float32), ...)   several arrays, by name; or In(TRUTH), a mapping of them
+    In()                                                any stream
+    """
+
+    name: str = ""
+
+    def __init__(
+        self, axes: str | Mapping[str, Array] | None = None, dtype: Any = None, unit: str = "1", /, **arrays: Array
+    ) -> None:
+        self._one = Array.of(axes, dtype, unit) if isinstance(axes, str) else None
+        self._several = {**axes, **arrays} if isinstance(axes, Mapping) else arrays
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The declared arrays by name; empty for a port that takes or gives any stream."""
+        return dict(self._several) if self._one is None else {self.name: self._one}
+
+    @property
+    def single(self) -> bool:
+        """Whether the block sees one bare array here rather than arrays by name."""
+        return self._one is not None
+
+    def __str__(self) -> str:
+        if not self.arrays:
+            return "any stream"
+        return ", ".join(str(a) if self.single else f"{n} {a}" for n, a in self.arrays.items())
+
+
+class In(Port):
+    """An input port.
+
+    many: any number of edges may end here; each is joined with the other inputs in a pair of its own
+    optional: the port may stay unconnected; `process` then gets None
+    window, hop: slots a call gets, and slots from one call to the next (a number, or the name of a parameter);
+        the output frame is named by the `hop` newest slots
+    """
+
+    def __init__(
+        self,
+        axes: str | Mapping[str, Array] | None = None,
+        dtype: Any = None,
+        /,
+        unit: str = "1",
+        *,
+        many: bool = False,
+        optional: bool = False,
+        window: int | str = 0,
+        hop: int | str = 0,
+        **arrays: Array,
+    ) -> None:
+        super().__init__(axes, dtype, unit, **arrays)
+        self.many, self.optional, self.window, self.hop = many, optional, window, hop or window
+
+
+class Out(Port):
+    """An output port; Out() sends whatever stream its block's `start` describes, or the one that came in."""
+
+    def __init__(
+        self, axes: str | Mapping[str, Array] | None = None, dtype: Any = None, /, unit: str = "1", **arrays: Array
+    ) -> None:
+        super().__init__(axes, dtype, unit, **arrays)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a block may know of its run: its own name, the run's seed, and the time from slot to slot [s]."""
+
+    name: str = "block"
+    seed: int = 0
+    slot_period: float = 1e-3
+
+
+class Block(BaseModel):
+    """Base of every block: declare ports, then parameters as pydantic fields, then the hooks.
+
+    start(port=..., ...) receives the StreamInfo of each connected input by port name (of a many port: a dict by
+        stream) and returns those of the outputs: a StreamInfo for one output, a dict by port for several; outputs
+        that it does not name inherit the description of the first input. Design and allocate here. It is called
+        again when a description changes.
+    process(port=..., ...) receives read-only arrays by port name and returns the array of its one output, or a dict
+        by port; None means that nothing follows from these slots. A block without inputs gets `slots` alone, and
+        ends the stream by returning None.
+    stop() releases what is held. Only if something is.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", validate_assignment=True, validate_default=True, ignored_types=(Port, In, Out)
+    )
+
+    inputs: ClassVar[dict[str, In]] = {}
+    outputs: ClassVar[dict[str, Out]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        ports = [vars(base) for base in reversed(cls.__mro__)]
+        found = {name: port for space in ports for name, port in space.items() if isinstance(port, Port)}
+        cls.inputs = {name: port for name, port in found.items() if isinstance(port, In)}
+        cls.outputs = {name: port for name, port in found.items() if isinstance(port, Out)}
+        wanted = parameters_of(cls.process)
+        stray = [name for name in wanted if name not in cls.inputs and name not in RESERVED]
+        if stray:
+            raise PortMismatch(
+                f"{cls.__name__}.process wants {', '.join(stray)}; it can have {', '.join([*cls.inputs, *RESERVED])}"
+            )
+
+    @property
+    def run(self) -> RunContext:
+        """What this block may know of its run."""
+        return cast(RunContext, self.__dict__.get("_run", RunContext()))
+
+    def join_run(self, context: RunContext) -> None:
+        """Tell the block its name, seed and slot period; the runtime does this before `start`."""
+        object.__setattr__(self, "_run", context)
+
+    def rng(self, slot: int, purpose: int = 0) -> np.random.Generator:
+        """Return the generator of this block for one slot: the same in bursts, replicas and restarts.
+
+        slot: the slot index (or any other counter)    purpose: tells apart independent uses
+        source: counter-based Philox keyed by (seed, block name, purpose), its counter started at the slot
+        """
+        key = _philox_key(self.run.seed, self.run.name, purpose)
+        return np.random.Generator(np.random.Philox(key=key, counter=slot << 64))
+
+    def start(self, *_: Any, **__: Any) -> StreamInfo | Mapping[str, StreamInfo] | None:
+        """Design and allocate for the streams that will come; return what goes out."""
+        return None
+
+    def process(self, *_: Any, **__: Any) -> Any:
+        """Turn the arrays of some slots into those of the outputs."""
+        raise NotImplementedError(f"{type(self).__name__} has no process")
+
+    def missed(self, slots: range, reason: str) -> None:
+        """Learn that these slots will not come; for blocks whose state depends on earlier slots."""
+
+    def stop(self) -> None:
+        """Release what is held."""
+
+    def results(self) -> dict[str, Any]:
+        """Return what a sink has judged, as plain values for the report of the run."""
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _philox_key(seed: int, name: str, purpose: int) -> int:
+    digest = hashlib.blake2b(f"{seed}/{name}/{purpose}".encode(), digest_size=16).digest()
+    return int.from_bytes(digest, "little")
+
+
+def parameters_of(hook: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of what a hook asks for, without self and without *args."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return tuple(p.name for p in inspect.signature(hook).parameters.values() if p.kind in named and p.name != "self")
+
+
+def bind(port: In, info: StreamInfo, where: str) -> dict[str, str]:
+    """Return, for each array that the port wants, the name of the stream's array that serves it.
+
+    An array is found by name; a port and a stream of one array each need not agree on it.
+    raises PortMismatch naming `where`, what came and what was wanted, for all arrays at once
+    """
+    if not port.arrays:
+        return {name: name for name in info.arrays}
+    lone = len(port.arrays) == 1 and len(info.arrays) == 1
+    found = {want: (next(iter(info.arrays)) if lone else want) for want in port.arrays}
+    problems = [
+        problem for want, have in found.items() if (problem := _misfit(want, port.arrays[want], info.arrays.get(have)))
+    ]
+    if problems:
+        raise PortMismatch(f"{where}: {'; '.join(problems)}")
+    return found
+
+
+def _misfit(name: str, want: Array, have: Array | None) -> str:
+    if have is None:
+        return f"array {name!r} does not come"
+    if want != have:
+        return f"array {name!r} comes as {have}; wanted {want}"
+    return ""
+
+
+def describe_outputs(block: Block, infos: Mapping[str, StreamInfo | Mapping[str, StreamInfo]]) -> dict[str, StreamInfo]:
+    """Call `start` with the incoming descriptions and return the complete outgoing ones, by port.
+
+    infos: by input port; for a many port a mapping by stream
+    raises PortMismatch when `start` describes a port that is not there, or arrays other than declared
+    """
+    wanted = parameters_of(block.start)
+    given = block.start(**{port: infos.get(port) for port in wanted if port in block.inputs})
+    described: Mapping[str, StreamInfo]
+    if given is None:
+        described = {}
+    elif isinstance(given, StreamInfo):
+        described = dict.fromkeys(block.outputs, given)
+    else:
+        described = given
+    unknown = [name for name in described if name not in block.outputs]
+    if unknown:
+        raise PortMismatch(
+            f"{block.run.name}: start describes {', '.join(unknown)}; there is {', '.join(block.outputs)}"
+        )
+    inherited = _first_info(infos)
+    return {name: _complete(block, port, described.get(name, inherited)) for name, port in block.outputs.items()}
+
+
+def _first_info(infos: Mapping[str, StreamInfo | Mapping[str, StreamInfo]]) -> StreamInfo | None:
+    for info in infos.values():
+        if isinstance(info, StreamInfo):
+            return info
+        for one in info.values():
+            return one
+    return None
+
+
+def _complete(block: Block, port: Out, info: StreamInfo | None) -> StreamInfo:
+    where = f"{block.run.name}.{port.name}"
+    if info is None:
+        raise PortMismatch(f"{where}: a block without inputs must describe its outputs in start")
+    arrays = port.arrays or dict(info.arrays)
+    unsized = sorted({axis for a in arrays.values() for axis in a.axes if axis != "slot" and axis not in info.axes})
+    if unsized:
+        raise ShapeError(f"{where}: start gave no length for {', '.join(unsized)}; it gave {dict(info.axes)}")
+    used = {axis: n for axis, n in info.axes.items() if any(axis in a.axes for a in arrays.values())}
+    return info.replace(arrays=arrays, axes=used, slot_period=info.slot_period)

@@ -1,0 +1,395 @@
+"""A block at work, without transport: items of the inputs in, items of the outputs out.
+
+The process loop feeds it from sockets, `run_block` from arrays: what is tested is what runs.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamslot.errors import BlockFailed, DtypeError, FlowgraphError, FrameError, ShapeError
+from beamslot.frame import Describe, Eos, Frame, Gap, StreamInfo
+from beamslot.runtime.align import Hole, Item, Join, Queue, Slab, Window
+from beamslot.runtime.block import Block, In, Out, bind, describe_outputs, parameters_of
+from beamslot.runtime.graph import window_of
+from beamslot.runtime.slots import SlotSet
+
+
+@dataclass(frozen=True)
+class End:
+    """What `process` returns with its last output: nothing more will come, and nothing more is wanted.
+
+    outputs: as `process` would return them, perhaps with fewer slots than came; None for nothing
+    """
+
+    outputs: Any = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """One stream that enters a block: the port, the stream's name, and the edge that brings it."""
+
+    port: In
+    stream: str
+    edge: str = ""
+
+
+@dataclass(slots=True)
+class Step:
+    """What one call led to: items by output port; and the slots, their capture time and cost where it was a call."""
+
+    items: list[tuple[str, Item]] = field(default_factory=list[tuple[str, Item]])
+    slots: range | None = None
+    captured: int = 0
+    nanoseconds: int = 0
+
+
+class Core:
+    """One block with its joins and windows.
+
+    lock: held by the caller; let go while the block works, so that another thread may use what the caller guards
+    cut: whether it ended before its inputs did    dropped: by input, slots that came to nothing, by reason
+    """
+
+    def __init__(self, block: Block, inputs: Sequence[Input], lock: AbstractContextManager[Any] | None = None) -> None:
+        self.block, self.inputs = block, list(inputs)
+        lock = lock or nullcontext()
+        self._let_go, self._take_back = lock.__exit__, lock.__enter__
+        self.name = block.run.name
+        self.started = False
+        self.ended = self.cut = False
+        self.working_on: range | None = None
+        self.unmatched = [0] * len(inputs)
+        self.dropped: list[dict[str, int]] = [{} for _ in inputs]
+        self.infos: dict[str, StreamInfo] = {}
+        self._incoming: list[StreamInfo | None] = [None] * len(inputs)
+        self._latest: list[StreamInfo | None] = [None] * len(inputs)
+        self._expected: list[int | None] = [None] * len(inputs)
+        self._members = self._pair([index for index, source in enumerate(inputs) if source.port.many])
+        self._joins = [Join([self.inputs[i].stream for i in members]) for members in self._members]
+        self._queues = [self._queues_of(index) for index in range(len(inputs))]
+        self._consumed = [SlotSet() for _ in self._joins]
+        self._ends: list[Eos | None] = [None] * len(self._joins)
+        self._at_description: set[int] = set()
+        self._pending: dict[int, StreamInfo] = {}
+        self._stale = False
+        size, hop = window_of(block)
+        self._windows = [Window(size, hop) if size else None for _ in self._joins]
+        self._asked: dict[str, Any] = dict.fromkeys(parameters_of(block.process))
+        self._bound: list[dict[str, str]] = [{} for _ in inputs]
+        self._outs = list(block.outputs.values())
+
+    @property
+    def misfits(self) -> dict[str, int]:
+        """Slots that came to nothing here, by reason, over all inputs."""
+        total: dict[str, int] = {}
+        for dropped in self.dropped:
+            for reason, slots in dropped.items():
+                total[reason] = total.get(reason, 0) + slots
+        return total
+
+    def _pair(self, many: list[int]) -> list[list[int]]:
+        """One join a stream of a many port, each with all the other inputs; else one join of everything."""
+        ones = [index for index in range(len(self.inputs)) if index not in many]
+        if not many:
+            return [ones] if ones else []
+        if self.block.outputs:
+            raise ShapeError(f"{self.name}: a block with a many port is a sink; it has {', '.join(self.block.outputs)}")
+        return [[*ones, index] for index in many]
+
+    def _queues_of(self, index: int) -> list[Queue]:
+        joins = zip(self._members, self._joins, strict=True)
+        return [join.queues[members.index(index)] for members, join in joins if index in members]
+
+    def feed(self, index: int, item: Item) -> None:
+        """Take the next item of input `index`; what is missing or not as described becomes a gap, and is counted."""
+        if isinstance(item, Describe):
+            self._latest[index] = item.info
+        else:
+            item = self._checked(index, item)
+        self._queue(index, item)
+
+    def _checked(self, index: int, item: Frame | Gap | Eos) -> Frame | Gap | Eos:
+        expected = self._expected[index]
+        if expected is not None and item.first > expected:
+            self._queue(index, self._misfit(index, Gap(expected, item.first - expected, "lost")))
+        if isinstance(item, Eos):
+            return item
+        self._expected[index] = item.end
+        reason = self._misfitting(index, item) if type(item) is Frame else ""
+        return self._misfit(index, Gap(item.first, item.count, reason, item.captured)) if reason else item
+
+    def _queue(self, index: int, item: Item) -> None:
+        for queue in self._queues[index]:
+            queue.items.append(item)
+
+    def _misfitting(self, index: int, frame: Frame) -> str:
+        info = self._latest[index]
+        if info is None:
+            return "undescribed"
+        operator = info.operator
+        if frame.operator != (None if operator is None else operator.hash):
+            return "no operator"
+        for name, spec in info.arrays.items():
+            array = frame.arrays.get(name)
+            if array is None or array.dtype != spec.dtype or array.shape != info.shape(name, frame.count):
+                return "corrupt"
+        return ""
+
+    def _misfit(self, index: int, gap: Gap) -> Gap:
+        self.dropped[index][gap.reason] = self.dropped[index].get(gap.reason, 0) + gap.count
+        return gap
+
+    def step(self) -> Step | None:
+        """Do the next thing that is due: a description, a call, a hole, the end; None while inputs are awaited."""
+        for number, join in enumerate(self._joins):
+            if self._ends[number] is not None or number in self._at_description:
+                continue
+            if self._windows[number] and self.started and (step := self._due(number)) is not None:
+                return step
+            if not self.started and not any(
+                isinstance(queue.items[0], Describe) for queue in join.queues if queue.items
+            ):
+                continue
+            found = join.next()
+            if found is not None:
+                return self._handle(number, found)
+        return None
+
+    def _due(self, number: int) -> Step | None:
+        """A window that is full already."""
+        window = self._windows[number]
+        found = window.pop() if window else None
+        if found is None:
+            return None
+        if isinstance(found, Hole):
+            return self._pass_hole(number, found, counted=False)
+        slab, named = found
+        return self._call(number, slab, range(named, slab.end))
+
+    def _handle(self, number: int, found: Slab | Hole | Eos | tuple[int, Describe]) -> Step:
+        window = self._windows[number]
+        if isinstance(found, Slab):
+            described = self.start() if self._stale else []
+            if window is None:
+                step = self._call(number, found, range(found.first, found.end))
+            else:
+                window.push(found)
+                step = self._due(number) or Step()
+            step.items[:0] = described
+            return step
+        if isinstance(found, Hole):
+            step = self._flush(number, "window interrupted")
+            step.items += self._pass_hole(number, found, counted=True).items
+            return step
+        if isinstance(found, Eos):
+            step = self._flush(number, "window incomplete")
+            self._ends[number] = found
+            if all(end is not None for end in self._ends):
+                step.items += self._finish(found)
+            return step
+        index, describe = found
+        return self._describe(number, self._members[number][index], describe.info)
+
+    def _describe(self, number: int, index: int, info: StreamInfo) -> Step:
+        """Take a description; one that several joins share, when all of them have come to it."""
+        if self._incoming[index] == info:
+            return Step()
+        self._pending[index] = info
+        self._at_description.add(number)
+        many = self.inputs[index].port.many
+        sharing = {number} if many else {n for n, end in enumerate(self._ends) if end is None}
+        if not sharing <= self._at_description:
+            return Step()
+        self._at_description -= sharing
+        step = Step([item for n in sorted(sharing) for item in self._flush(n, "description changed").items])
+        for known in [index] if many else list(self._pending):
+            self._learn(known, self._pending.pop(known))
+        self._stale = self.started  # the other inputs may change at this slot too
+        if not self.started and all(info is not None for info in self._incoming):
+            step.items += self.start()
+        return step
+
+    def _learn(self, index: int, info: StreamInfo) -> None:
+        self._incoming[index] = info
+        self._bound[index] = bind(self.inputs[index].port, info, self.inputs[index].edge or self.name)
+
+    def _flush(self, number: int, reason: str) -> Step:
+        window = self._windows[number]
+        hole = window.flush(reason) if window else None
+        return self._pass_hole(number, hole, counted=False) if hole else Step()
+
+    def _pass_hole(self, number: int, hole: Hole, counted: bool) -> Step:
+        if counted:
+            for member, lost in zip(self._members[number], hole.unmatched, strict=True):
+                self.unmatched[member] += lost
+        self._consumed[number].add(hole.first, hole.end)
+        slots = range(hole.first, hole.end)
+        try:
+            self.block.missed(slots, hole.reason)
+        except Exception as error:
+            raise self._failure(slots, "missed: ", error) from error
+        return Step([(out.name, Gap(hole.first, len(slots), hole.reason)) for out in self._outs])
+
+    def start(self) -> list[tuple[str, Item]]:
+        """Start the block with the descriptions that have come; return those of its outputs."""
+        infos: dict[str, StreamInfo | dict[str, StreamInfo]] = {}
+        for source, info in zip(self.inputs, self._incoming, strict=True):
+            if info is not None and source.port.many:
+                infos.setdefault(source.port.name, {})[source.stream] = info  # type: ignore[index]
+            elif info is not None:
+                infos[source.port.name] = info
+        try:
+            self.infos = describe_outputs(self.block, infos)
+        except (FlowgraphError, FrameError):
+            raise
+        except Exception as error:
+            raise self._failure(None, "start: ", error) from error
+        self.started, self._stale = True, False
+        return [(name, Describe(f"{self.name}.{name}", info)) for name, info in self.infos.items()]
+
+    def make(self, slots: range, captured: int) -> Step:
+        """Let a source make some slots; the slots of the step are those that it made."""
+        given = {**self._asked, "slots": slots} if "slots" in self._asked else {}
+        step = self._run(given, slots, captured)
+        if self.ended:
+            step.slots = range(slots.start, max(item.first for _, item in step.items if isinstance(item, Eos)))
+        return step
+
+    def _call(self, number: int, slab: Slab, named: range) -> Step:
+        given = self._asked.copy()
+        members = self._members[number]
+        for index, arrays in zip(members, slab.arrays, strict=True):
+            port, bound = self.inputs[index].port, self._bound[index]
+            if port.name in given:
+                wanted = {want: arrays[have] for want, have in bound.items()}
+                given[port.name] = wanted[port.name] if port.single else wanted
+        if "slots" in given:
+            given["slots"] = named if len(named) == slab.end - slab.first else range(slab.first, slab.end)
+        if "source" in given:
+            given["source"] = self.inputs[members[-1]].stream
+        step = self._run(given, named, slab.captured)
+        self._consumed[number].add(named.start, named.stop)
+        return step
+
+    def _run(self, given: Mapping[str, Any], named: range, captured: int) -> Step:
+        self.working_on = named
+        begun = time.perf_counter_ns()
+        try:
+            self._let_go(None, None, None)
+            try:
+                made = self.block.process(**given)
+            finally:
+                self._take_back()
+            spent = time.perf_counter_ns() - begun
+            step = Step(self._emit(made, named, captured), named, captured, spent)
+        except Exception as error:
+            raise self._failure(named, "", error) from error
+        self.working_on = None
+        return step
+
+    def _failure(self, slots: range | None, hook: str, error: Exception) -> BlockFailed:
+        cause = str(error) if isinstance(error, FrameError) else f"{type(error).__name__}: {error}"
+        return BlockFailed(self.name, slots, self.block.run.seed, hook + cause)
+
+    def _emit(self, made: Any, named: range, captured: int) -> list[tuple[str, Item]]:
+        if isinstance(made, End):
+            return self._last(made.outputs, named, captured)
+        if made is not None:
+            return self._frames(made, named, captured, exact=True)
+        if not self.inputs:
+            return self._last(None, named, captured)
+        return [(out.name, Gap(named.start, len(named), "filtered", captured)) for out in self._outs]
+
+    def _last(self, made: Any, named: range, captured: int) -> list[tuple[str, Item]]:
+        """The last frames, which may be shorter than the slots of the call, and the end of each output behind them."""
+        items = [] if made is None else self._frames(made, named, captured)
+        frames = {port: item for port, item in items if isinstance(item, Frame) and item.count}
+        self.ended = self.cut = True
+        ends = [(out.name, Eos(frames[out.name].end if out.name in frames else named.start)) for out in self._outs]
+        return [*frames.items(), *ends]
+
+    def _finish(self, eos: Eos) -> list[tuple[str, Item]]:
+        self.ended = True
+        return [(out.name, eos) for out in self._outs]
+
+    def _frames(self, made: Any, named: range, captured: int, exact: bool = False) -> list[tuple[str, Item]]:
+        if not self._outs:
+            raise ShapeError(f"{self.name}: process returned {type(made).__name__}; it has no output and returns None")
+        if len(self._outs) == 1:
+            out = self._outs[0]
+            return [(out.name, self._frame(out, made, named, captured, exact))]
+        by_port = cast(dict[str, Any], made)
+        is_map = type(by_port) is dict
+        if not is_map or not by_port.keys() <= self.block.outputs.keys():
+            came = list(by_port) if is_map else type(made).__name__
+            raise ShapeError(f"{self.name}: process returned {came}; wanted arrays by port: {list(self.block.outputs)}")
+        return [(out.name, self._frame(out, by_port.get(out.name), named, captured, exact)) for out in self._outs]
+
+    def _frame(self, out: Out, made: Any, named: range, captured: int, exact: bool) -> Frame | Gap:
+        if made is None:
+            return Gap(named.start, len(named), "filtered", captured)
+        info = self.infos[out.name]
+        given: Any = {out.name: made} if out.single else made
+        if not _is_map(given):
+            raise ShapeError(f"{self.name}.{out.name}: {type(made).__name__} came; wanted arrays {sorted(info.arrays)}")
+        if given.keys() != info.arrays.keys():
+            raise ShapeError(f"{self.name}.{out.name}: arrays {sorted(given)} came; wanted {sorted(info.arrays)}")
+        count = len(named) if exact else _slots_in(given, info, len(named))
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, spec in info.arrays.items():
+            array = given[name] if type(given[name]) is np.ndarray else np.asarray(given[name])
+            if array.shape != info.shape(name, count):
+                raise ShapeError(f"{self.name}.{out.name}: {name} is {_shape(name, array, info, count)}")
+            if array.dtype != spec.dtype:
+                raise DtypeError(f"{self.name}.{out.name}: {name} is {array.dtype}; wanted {spec.dtype}")
+            array.flags.writeable = False  # it is sent without a copy and kept until acknowledged
+            arrays[name] = array
+        operator = None if info.operator is None else info.operator.hash
+        return Frame(named.start, count, arrays, captured, operator=operator)
+
+    def finished(self, index: int, downstream: SlotSet | None) -> SlotSet:
+        """Return the slots of input `index` that nothing here or downstream needs any more.
+
+        downstream: the slots that all consumers have finished, None where there is no consumer
+        """
+        joins = [number for number, members in enumerate(self._members) if index in members]
+        done = self._consumed[joins[0]]
+        for number in joins[1:]:
+            done = done & self._consumed[number]
+        if downstream is not None:
+            done = done & downstream
+        needed = [w.needed_from for number in joins if (w := self._windows[number]) and w.needed_from is not None]
+        if needed and done and not self.ended:
+            done = done & SlotSet([(0, min(needed))])
+        return done
+
+    def waits_for(self) -> list[str]:
+        """Return what the block waits for: which slot of which stream."""
+        inputs = {
+            index
+            for members, join in zip(self._members, self._joins, strict=True)
+            for index, queue in zip(members, join.queues, strict=True)
+            if not queue.items
+        }
+        return [f"slot {self._expected[index] or 0} of {self.inputs[index].stream}" for index in sorted(inputs)]
+
+
+def _is_map(value: object) -> bool:
+    return type(value) is dict or isinstance(value, Mapping)
+
+
+def _slots_in(given: Mapping[str, Any], info: StreamInfo, most: int) -> int:
+    counts = [len(array) for name, array in given.items() if "slot" in info.arrays[name].axes]
+    return min([*counts, most])
+
+
+def _shape(name: str, array: NDArray[Any], info: StreamInfo, count: int) -> str:
+    axes = info.arrays[name].axes
+    wanted = ", ".join(f"{axis} {length}" for axis, length in zip(axes, info.shape(name, count), strict=True))
+    return f"{array.shape}; wanted ({wanted})"

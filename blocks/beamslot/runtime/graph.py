@@ -1,0 +1,376 @@
+"""A graph ready to be run: its blocks, its edges, and the checks that need no run."""
+
+import difflib
+import itertools
+import math
+import reprlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from beamslot.errors import BadParam, FlowgraphError, PortMismatch, UnknownBlock, UnknownPort
+from beamslot.frame import Array
+from beamslot.frame.checks import MAX_COUNT
+from beamslot.runtime.block import Block, In, Out, RunContext
+
+DEFAULT_WINDOW = 256
+"""Slots that may be unacknowledged on an edge, unless the graph needs or the flowgraph says otherwise."""
+
+DEFAULT_BYTES = 64 * 1024 * 1024
+"""Bytes that may be unacknowledged on an edge beyond the window that the graph needs."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a value that was written but could not be read; says why, or nothing where that is said elsewhere."""
+
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Values as they were written for what a class declares, and where they were written ("demo.yml:12").
+
+    places: where single values were written    expressions: what those were written as that had to be worked out;
+        both by path, "levels" or "levels.2"
+    """
+
+    name: str
+    kind: type[BaseModel]
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    place: str = ""
+    places: Mapping[str, str] = field(default_factory=dict[str, str])
+    expressions: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class BlockSpec(Written):
+    """One block of a graph: its name, class and parameters, and where they were written."""
+
+    kind: type[Block]
+
+    def build(self, context: RunContext | None = None) -> Block:
+        """Return the block, constructed and told of its run.
+
+        raises BadParam naming place, block.parameter, what came and what was wanted, for all parameters at once
+        """
+        try:
+            block = self.kind(**self.parameters)
+        except ValidationError as error:
+            raise FlowgraphError(*bad_parameters(self, error)) from None
+        except TypeError as error:
+            # What pydantic makes of a bound that stands outside of a union, for a value that has no order.
+            raise FlowgraphError(BadParam(f"{_at(self.place)}{self.name}: {_lower(str(error))}")) from None
+        block.join_run(context or RunContext(self.name))
+        return block
+
+
+@dataclass(frozen=True)
+class EdgeSpec:
+    """One edge: output port to input port, how it queues, and where it was written."""
+
+    source: str
+    source_port: str
+    target: str
+    target_port: str
+    policy: Literal["block"] = "block"
+    window: int | None = None
+    place: str = ""
+
+    @property
+    def stream(self) -> str:
+        """The stream that flows here, "block.port"."""
+        return f"{self.source}.{self.source_port}"
+
+    @property
+    def name(self) -> str:
+        """The edge as people write it, "block.port > block.port"."""
+        return f"{self.stream} > {self.target}.{self.target_port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A graph and how it is run.
+
+    slots: how many slots the sources make, None for endless
+    slot_period: [s]    pace: slots per slot period: 1 for real time, inf for as fast as it goes
+    burst: slots per frame of a source    seed: the run's seed
+    """
+
+    name: str
+    blocks: Mapping[str, BlockSpec]
+    edges: tuple[EdgeSpec, ...]
+    title: str = ""
+    slots: int | None = None
+    slot_period: float = 1e-3
+    pace: float = math.inf
+    burst: int = 1
+    seed: int = 0
+
+    def inputs_of(self, name: str) -> dict[str, list[EdgeSpec]]:
+        """Return the edges that end at a block, by input port, in the order written."""
+        ports: dict[str, list[EdgeSpec]] = {}
+        for edge in self.edges:
+            if edge.target == name:
+                ports.setdefault(edge.target_port, []).append(edge)
+        return ports
+
+    def outputs_of(self, name: str) -> dict[str, list[EdgeSpec]]:
+        """Return the edges that begin at a block, by output port; every output port is listed."""
+        ports: dict[str, list[EdgeSpec]] = {port: [] for port in self.blocks[name].kind.outputs}
+        for edge in self.edges:
+            if edge.source == name:
+                ports.setdefault(edge.source_port, []).append(edge)
+        return ports
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Block names, sources first."""
+        before: dict[str, set[str]] = {name: set() for name in self.blocks}
+        for edge in self.edges:
+            before[edge.target].add(edge.source)
+        return tuple(TopologicalSorter(before).static_order())
+
+    @cached_property
+    def windows(self) -> dict[str, int]:
+        """Slots that may be unacknowledged, by edge name."""
+        least = minimum_window(self)
+        return {e.name: e.window or max(least, DEFAULT_WINDOW * self.burst) for e in self.edges}
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the name that was probably meant, None where none is close."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1, 0.6)), None)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return advice for a name that is not known: the nearest one, or the whole list."""
+    options = list(known)
+    close = nearest(name, options)
+    if close is not None:
+        return f"did you mean {close!r}?"
+    return f"there is {', '.join(options)}" if options else "there is none"
+
+
+def bad_parameters(spec: Written, error: ValidationError) -> list[BadParam]:
+    """Return one problem a wrong parameter, in the words of the declaration."""
+    said: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        said.setdefault(_path(spec.parameters, detail), []).append(detail)
+    # A field of several types complains once a type; the complaint that goes deepest into what was given says it best.
+    deepest = [path for path in said if not any(path == other[: len(path)] != other for other in said)]
+    misspelt = [str(path[0]) for path in deepest if len(path) == 1 and said[path][0]["type"] == "extra_forbidden"]
+    meant = [(nearest(name, spec.kind.model_fields),) for name in misspelt]
+    texts = [
+        (path, _complaint(spec, path, said[path]))
+        for path in deepest
+        if not (path in meant and said[path][0]["type"] == "missing")
+    ]
+    return [BadParam(f"{_where(spec, path)}: {text}") for path, text in texts if text]
+
+
+def _path(given: Any, detail: ErrorDetails) -> tuple[int | str, ...]:
+    """Return where in the given values a complaint points, without the names of types that pydantic puts between."""
+    path: list[int | str] = []
+    for part in detail["loc"]:
+        try:
+            given = given[part]
+        except (LookupError, TypeError):
+            continue
+        path.append(part)
+    return (*path, detail["loc"][-1]) if detail["type"] == "missing" else tuple(path)
+
+
+def _where(spec: Written, path: tuple[int | str, ...]) -> str:
+    name = ".".join(str(part) for part in path)
+    above = (".".join(str(part) for part in path[:length]) for length in range(len(path), 0, -1))
+    place = next((spec.places[at] for at in above if at in spec.places), spec.place)
+    full = f"{spec.name}{name and '.'}{name}"
+    return full if place == full else f"{_at(place)}{full}"
+
+
+def _complaint(spec: Written, path: tuple[int | str, ...], details: list[ErrorDetails]) -> str:
+    first, came = details[0], details[0]["input"]
+    if isinstance(came, Unreadable):
+        return came.problem
+    if first["type"] == "missing":
+        return "is not given and has no default"
+    if first["type"] == "extra_forbidden":
+        advice = f"; {near(str(path[0]), spec.kind.model_fields)}" if len(path) == 1 else ""
+        return f"{spec.kind.__name__} has no parameter {path[-1]!r}{advice}"
+    wanted = " or ".join(dict.fromkeys(_wanted(detail) for detail in details))
+    if not path:
+        return wanted
+    expression = spec.expressions.get(".".join(str(part) for part in path))
+    return f"got {shown(came)}{f' from {expression!r}' if expression else ''}; wanted: {wanted}"
+
+
+def _wanted(detail: ErrorDetails) -> str:
+    own = "Value error, "
+    return detail["msg"].removeprefix(own) if detail["msg"].startswith(own) else _lower(detail["msg"])
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is cited in a message: its beginning, where it is long.
+
+    >>> shown(1.5), shown("x" * 500)[:5], len(shown("x" * 500))
+    ('1.5', "'xxxx", 60)
+    """
+    return _SHORT.repr(value)
+
+
+def check(graph: Graph, *, complete: bool = True) -> None:
+    """Check everything that needs no run.
+
+    complete: whether all edges that were written are there, so that a missing one is a problem of its own
+    raises FlowgraphError with every problem at once, each with its place
+    """
+    problems = [*_check_blocks(graph, complete), *_check_edges(graph)]
+    if not any(isinstance(problem, UnknownBlock) for problem in problems):
+        problems += _check_cycles(graph)
+    problems = problems or [*_check_windows(graph)]
+    if problems:
+        raise FlowgraphError(*problems)
+
+
+def _check_blocks(graph: Graph, complete: bool) -> Iterable[FlowgraphError]:
+    if not graph.blocks:
+        yield FlowgraphError(f"{graph.name}: there is no block in the graph")
+    for spec in graph.blocks.values():
+        try:
+            size, hop = window_of(spec.build())
+            if size and not 1 <= hop <= size:
+                yield BadParam(f"{_at(spec.place)}{spec.name}: window {size} with hop {hop}; wanted 1 <= hop <= window")
+        except FlowgraphError as error:
+            yield from error.causes
+        connected = graph.inputs_of(spec.name)
+        # An edge that misses its block or port has its own message; the input that it was meant for needs none.
+        astray = any(e.target not in graph.blocks for e in graph.edges) or any(
+            port not in spec.kind.inputs for port in connected
+        )
+        for port in spec.kind.inputs.values():
+            edges = connected.get(port.name, [])
+            if complete and not edges and not port.optional and not astray:
+                yield FlowgraphError(f"{_at(spec.place)}{spec.name}.{port.name}: input is not connected")
+            if len(edges) > 1 and not port.many:
+                yield FlowgraphError(
+                    f"{_at(edges[1].place)}{edges[1].name}: {spec.name}.{port.name} takes one edge and has {len(edges)}"
+                )
+
+
+def _check_edges(graph: Graph) -> Iterable[FlowgraphError]:
+    seen: set[str] = set()
+    for edge in graph.edges:
+        at = f"{_at(edge.place)}{edge.name}: "
+        unknown = [name for name in (edge.source, edge.target) if name not in graph.blocks]
+        for name in unknown:
+            yield UnknownBlock(f"{at}no block is called {name!r}; {near(name, graph.blocks)}")
+        if edge.name in seen:
+            yield FlowgraphError(f"{at}stands twice")
+        seen.add(edge.name)
+        if not unknown:
+            yield from _check_ports(graph, edge, at)
+
+
+def _check_ports(graph: Graph, edge: EdgeSpec, at: str) -> Iterable[FlowgraphError]:
+    outputs, inputs = graph.blocks[edge.source].kind.outputs, graph.blocks[edge.target].kind.inputs
+    if edge.source_port not in outputs:
+        yield UnknownPort(f"{at}{edge.source} has no output {edge.source_port!r}; {near(edge.source_port, outputs)}")
+    if edge.target_port not in inputs:
+        yield UnknownPort(f"{at}{edge.target} has no input {edge.target_port!r}; {near(edge.target_port, inputs)}")
+    if edge.source_port in outputs and edge.target_port in inputs:
+        misfit = port_misfit(outputs[edge.source_port], inputs[edge.target_port])
+        if misfit:
+            yield PortMismatch(f"{at}{misfit}")
+
+
+def port_misfit(output: Out, wanted: In) -> str:
+    """Return why two ports do not fit by their declarations, or nothing; ports of any stream fit all."""
+    have, want = output.arrays, wanted.arrays
+    if not have or not want:
+        return ""
+    lone = len(have) == len(want) == 1
+    problems: list[str] = []
+    for name, array in want.items():
+        came: Array | None = next(iter(have.values())) if lone else have.get(name)
+        if came is None:
+            problems.append(f"array {name!r} does not come; {near(name, have)}")
+        elif came != array:
+            problems.append(f"{name} comes as {came}; wanted {array}")
+    return "; ".join(problems)
+
+
+def _check_cycles(graph: Graph) -> Iterable[FlowgraphError]:
+    try:
+        _ = graph.order
+    except CycleError as error:
+        ring = error.args[1]
+        closing = next(e for e in reversed(graph.edges) if (e.source, e.target) in itertools.pairwise(ring))
+        yield FlowgraphError(
+            f"{_at(closing.place)}{closing.name}: closes a cycle: {' > '.join(ring)}; slots only flow forward"
+        )
+
+
+def _check_windows(graph: Graph) -> Iterable[FlowgraphError]:
+    for name, slots in frame_slots(graph).items():
+        if slots > MAX_COUNT:
+            place = _at(graph.blocks[name].place)
+            yield BadParam(f"{place}{name}: frames have {slots} slots (burst or hop); wanted at most {MAX_COUNT}")
+    least = minimum_window(graph)
+    for edge in graph.edges:
+        if edge.window is not None and edge.window < least:
+            yield BadParam(
+                f"{_at(edge.place)}{edge.name}: window is {edge.window} slots; the graph needs at least {least}"
+                " (what its blocks hold on the longest path, and two bursts), or it would wait for itself"
+            )
+
+
+def window_of(block: Block) -> tuple[int, int]:
+    """Return the window and hop of a block in slots, (0, 0) where it takes frames as they come."""
+    for port in block.inputs.values():
+        size, hop = (getattr(block, value) if isinstance(value, str) else value for value in (port.window, port.hop))
+        if size:
+            return int(size), int(hop or size)
+    return 0, 0
+
+
+def frame_slots(graph: Graph) -> dict[str, int]:
+    """Return the most slots that a frame of each block can have: its hop, else what comes to it."""
+    frame: dict[str, int] = {}
+    for name in graph.order:
+        incoming = (frame[edge.source] for edge in graph.edges if edge.target == name)
+        frame[name] = window_of(graph.blocks[name].build())[1] or max(incoming, default=graph.burst)
+    return frame
+
+
+def minimum_window(graph: Graph) -> int:
+    """Return the least window of every edge that keeps the graph from waiting for itself [slots].
+
+    A block holds the frame that it works on, and its window if it has one. An edge must carry what the longest path
+    holds, siblings that meet at a join included, and two bursts: the bound is taken over the whole graph.
+    """
+    frame = frame_slots(graph)
+    held: dict[str, int] = {}
+    for name in graph.order:
+        before = [edge.source for edge in graph.edges if edge.target == name]
+        incoming = max((frame[source] for source in before), default=graph.burst)
+        size, _ = window_of(graph.blocks[name].build())
+        held[name] = max((held[source] for source in before), default=0) + incoming + size
+    return max(held.values()) + 2 * max(frame.values())
+
+
+def _at(place: str) -> str:
+    return f"{place}: " if place else ""
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,133 @@
+"""What a run says of itself: the accounts of its edges, latencies, what the sinks judged, and who waits for whom."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from beamslot.errors import describe_slots
+from beamslot.runtime.graph import Graph
+from beamslot.runtime.latency import Latency
+
+Status = Mapping[str, Any]
+
+LOSSES = ("lost", "corrupt")
+"""Gap reasons that mean that a lossless edge was not."""
+
+
+def build(graph: Graph, statuses: Mapping[str, Status], seconds: float) -> dict[str, Any]:
+    """Return the report as plain values, from the newest status of every block."""
+    end_to_end = Latency()
+    for status in statuses.values():
+        end_to_end.merge(Latency(status["end_to_end"]))
+    sources = [name for name, spec in graph.blocks.items() if not spec.kind.inputs]
+    slots = max((statuses[name]["slots"] for name in sources if name in statuses), default=0)
+    return {
+        "graph": graph.name,
+        "slots": slots,
+        "seconds": round(seconds, 6),
+        "slots_per_s": round(slots / seconds, 3) if seconds > 0 else 0.0,
+        "late_slots": sum(status["late"] for status in statuses.values()),
+        "edges": _edges(graph, statuses),
+        "blocks": {
+            name: {"slots": status["slots"], **Latency(status["process_time"]).summary(), "restarts": 0}
+            for name, status in ((name, statuses[name]) for name in graph.blocks if name in statuses)
+        },
+        "end_to_end": end_to_end.summary(),
+        "sinks": {
+            name: statuses[name]["results"]
+            for name, spec in graph.blocks.items()
+            if not spec.kind.outputs and name in statuses
+        },
+    }
+
+
+def _edges(graph: Graph, statuses: Mapping[str, Status]) -> list[dict[str, Any]]:
+    accounts = {account["edge"]: account for status in statuses.values() for account in status["edges"]}
+    unmatched = {edge: n for status in statuses.values() for edge, n in status["unmatched"].items()}
+    misfits = {edge: n for status in statuses.values() for edge, n in status["misfits"].items()}
+    return [
+        {**_with(accounts[edge.name], misfits.get(edge.name, {})), "unmatched": unmatched.get(edge.name, 0)}
+        for edge in graph.edges
+        if edge.name in accounts
+    ]
+
+
+def _with(account: Mapping[str, Any], misfits: Mapping[str, int]) -> dict[str, Any]:
+    """Return an account with what its consumer acknowledged but could not use counted as dropped."""
+    acknowledged, dropped = account["acknowledged"], dict(account["dropped"])
+    for reason, slots in misfits.items():
+        known = min(slots, acknowledged)  # the consumer may know already what it has not acknowledged yet
+        acknowledged -= known
+        if known:
+            dropped[reason] = dropped.get(reason, 0) + known
+    return {**account, "acknowledged": acknowledged, "dropped": dropped}
+
+
+def balance(edges: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is wrong with the accounts of a finished run: slots lost, still in flight, or not adding up."""
+    problems: list[str] = []
+    for edge in edges:
+        name, dropped = edge["edge"], edge["dropped"]
+        total = edge["acknowledged"] + sum(dropped.values()) + edge["in_flight"]
+        if edge["offered"] != total:
+            problems.append(f"{name}: offered {edge['offered']} slots, but {total} are accounted for")
+        for reason in LOSSES:
+            if dropped.get(reason):
+                problems.append(f"{name}: {dropped[reason]} slots {reason} on a lossless edge")
+        if edge["in_flight"]:
+            problems.append(f"{name}: {edge['in_flight']} slots were never acknowledged")
+    return problems
+
+
+def oddities(statuses: Mapping[str, Status]) -> list[str]:
+    """Return what came over the edges that should not have: bad messages, and strangers."""
+    bad = [text for status in statuses.values() for text in status["errors"]]
+    refused = {name: status["refused"] for name, status in statuses.items() if status["refused"]}
+    return bad + [f"{name}: refused {count} messages of strangers" for name, count in refused.items()]
+
+
+def explain_stall(statuses: Mapping[str, Status], seconds: float) -> list[str]:
+    """Return, block by block, who works on what, waits for whom, and who holds the window."""
+    lines = [f"no progress for {seconds:.0f} s:"]
+    for name, status in statuses.items():
+        since = status["idle_ns"] * 1e-9
+        if status["state"] == "processing":
+            slots = describe_slots(range(*status["working_on"]))
+            lines.append(f"  {name} has been working on {slots} for {since:.1f} s")
+        elif status["state"] == "blocked":
+            for edge in status["edges"]:
+                if edge["in_flight"]:
+                    oldest = status["oldest"][edge["edge"]]
+                    lines.append(
+                        f"  {name} may not send: {edge['in_flight']} slots from {oldest} on are unfinished behind "
+                        f"{edge['edge']}"
+                    )
+        elif status["waits_for"]:
+            lines.append(f"  {name} waits for {', '.join(status['waits_for'])}")
+    return lines
+
+
+class Progress:
+    """Notices when a run stands still; where that is usual, it takes twice as long to speak again."""
+
+    def __init__(self, patience: float = 2.0) -> None:
+        self.patience = patience
+        self._moved: tuple[int, ...] = ()
+        self._since = time.monotonic()
+        self._told = False
+
+    def stalled(self, statuses: Mapping[str, Status]) -> float:
+        """Return for how long nothing has moved [s], once a stall; 0 when things move or a source keeps time."""
+        moved = tuple(
+            value
+            for status in statuses.values()
+            for value in (status["slots"], *(edge["acknowledged"] for edge in status["edges"]))
+        )
+        now = time.monotonic()
+        if moved != self._moved or any(status["state"] == "pacing" for status in statuses.values()):
+            self._moved, self._since, self._told = moved, now, False
+        if self._told or now - self._since < self.patience:
+            return 0.0
+        self._told = True
+        self.patience *= 2
+        return now - self._since

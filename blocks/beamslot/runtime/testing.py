@@ -1,0 +1,142 @@
+"""Run one block on arrays, with no process and no socket: the same core that runs in a graph."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamslot.errors import DtypeError, ShapeError
+from beamslot.frame import Describe, Eos, Frame, Gap, StreamInfo
+from beamslot.runtime.align import Item
+from beamslot.runtime.block import Block, In, RunContext
+from beamslot.runtime.core import Core, Input, Step
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass
+class Outcome:
+    """What a block gave: arrays by port (or by port and name), descriptions, gaps, and the items one by one."""
+
+    arrays: dict[str, Any] = field(default_factory=dict[str, Any])
+    infos: dict[str, StreamInfo] = field(default_factory=dict[str, StreamInfo])
+    gaps: dict[str, list[Gap]] = field(default_factory=dict[str, list[Gap]])
+    items: list[tuple[str, Item]] = field(default_factory=list[tuple[str, Item]])
+    core: Core | None = None
+
+    def __getitem__(self, port: str) -> Any:
+        return self.arrays[port]
+
+
+def run_block(
+    block: Block,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    infos: Mapping[str, StreamInfo | Mapping[str, StreamInfo]] | None = None,
+    slots: int = 0,
+    burst: int = 1,
+    seed: int = 0,
+    name: str = "block",
+) -> Outcome:
+    """Feed a block whole arrays, cut into frames of `burst` slots, and return what comes out, put together again.
+
+    inputs: by port an array (slot first), or arrays by name; for a many port these by stream
+    infos: the description of each input, for a many port perhaps by stream; without one it is made up from the arrays
+        and the declaration of the port
+    slots: how many a source is asked for
+    raises what the block raises; ShapeError or DtypeError where a description cannot be made up
+    """
+    block.join_run(RunContext(name, seed))
+    streams = list(_streams(block, inputs or {}))
+    core = Core(block, [Input(block.inputs[port], stream, f"{stream} > {name}.{port}") for port, stream, _ in streams])
+    outcome = Outcome(core=core)
+    for index, (port, stream, arrays) in enumerate(streams):
+        info = (infos or {}).get(port)
+        if info is not None and not isinstance(info, StreamInfo):
+            info = info[stream]
+        for item in frames(arrays, info or infer(block.inputs[port], arrays), burst):
+            core.feed(index, item)
+    try:
+        if not streams:
+            outcome.items += core.start()
+            _make(core, outcome, slots, burst)
+        while not core.ended and (step := core.step()) is not None:
+            outcome.items += step.items
+    finally:
+        if core.started:
+            block.stop()
+    _collect(block, outcome)
+    return outcome
+
+
+def infer(port: In, arrays: Arrays) -> StreamInfo:
+    """Return a description that fits these arrays by the declaration of a port.
+
+    raises ShapeError, DtypeError naming the port and the array, what came and what was wanted
+    """
+    declared = port.arrays
+    if not declared:
+        raise ShapeError(f"{port.name}: takes any stream; say which with infos")
+    axes: dict[str, int] = {}
+    for name, spec in declared.items():
+        if name not in arrays:
+            raise ShapeError(f"{port.name}: array {name!r} does not come; there is {', '.join(arrays)}")
+        if arrays[name].dtype != spec.dtype:
+            raise DtypeError(f"{port.name}: {name} is {arrays[name].dtype}; wanted {spec.dtype}")
+        if arrays[name].ndim != len(spec.axes):
+            raise ShapeError(f"{port.name}: {name} has shape {arrays[name].shape}; wanted axes {' '.join(spec.axes)}")
+        axes |= {axis: n for axis, n in zip(spec.axes, arrays[name].shape, strict=True) if axis != "slot"}
+    return StreamInfo(declared, axes)
+
+
+def frames(arrays: Arrays, info: StreamInfo, burst: int) -> Iterator[Item]:
+    """Yield the description, frames of `burst` slots, and the end; arrays without a slot axis come with every frame."""
+    yield Describe("test", info)
+    by_slot = {name for name in arrays if name not in info.arrays or "slot" in info.arrays[name].axes}
+    total = max((len(arrays[name]) for name in by_slot), default=1)
+    operator = None if info.operator is None else info.operator.hash
+    for first in range(0, total, burst):
+        count = min(burst, total - first)
+        cut = {name: array[first : first + count] if name in by_slot else array[:] for name, array in arrays.items()}
+        for array in cut.values():
+            array.flags.writeable = False
+        yield Frame(first, count, cut, operator=operator)
+    yield Eos(total)
+
+
+def _streams(block: Block, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str, Arrays]]:
+    for port, given in inputs.items():
+        declared = block.inputs[port]
+        if declared.many:
+            for stream, arrays in given.items():
+                yield port, stream, _named(declared, arrays)
+        else:
+            yield port, port, _named(declared, given)
+
+
+def _named(port: In, given: Any) -> Arrays:
+    return given if isinstance(given, Mapping) else {port.name: np.asarray(given)}  # pyright: ignore
+
+
+def _make(core: Core, outcome: Outcome, slots: int, burst: int) -> None:
+    for first in range(0, slots, burst):
+        step: Step = core.make(range(first, min(first + burst, slots)), 0)
+        outcome.items += step.items
+        if core.ended:
+            return
+
+
+def _collect(block: Block, outcome: Outcome) -> None:
+    for port, out in block.outputs.items():
+        items = [item for name, item in outcome.items if name == port]
+        outcome.gaps[port] = [item for item in items if isinstance(item, Gap)]
+        outcome.infos.update((port, item.info) for item in items if isinstance(item, Describe))
+        made = [item for item in items if isinstance(item, Frame)]
+        arrays = _concatenated(made) if made else {}
+        outcome.arrays[port] = arrays.get(out.name) if out.single else arrays
+
+
+def _concatenated(made: Sequence[Frame]) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate([frame.arrays[name] for frame in made]) for name in made[0].arrays}

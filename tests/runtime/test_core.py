@@ -1,0 +1,577 @@
+"""A block at work, fed item by item."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import Field
+
+from beamslot.errors import BlockFailed, PortMismatch, ShapeError
+from beamslot.frame import Array, Describe, Eos, Frame, Gap, Operator, StreamInfo
+from beamslot.runtime.block import Block, In, Out, RunContext
+from beamslot.runtime.core import Core, End, Input
+from beamslot.runtime.slots import SlotSet
+
+X = Array.of("slot y", np.float32)
+
+
+def info(y: int = 2, operator: Operator | None = None) -> StreamInfo:
+    return StreamInfo({"x": X}, {"y": y}, operator=operator)
+
+
+def frame(first: int, count: int, y: int = 2, **fields: Any) -> Frame:
+    x = np.repeat(np.arange(first, first + count, dtype=np.float32)[:, None], y, axis=1)
+    x.flags.writeable = False
+    return Frame(first, count, {"x": x}, **fields)
+
+
+class Recorder(Block):
+    """Does what it is told at each call, and writes down what happens to it."""
+
+    x = In("slot y", np.float32)
+    out = Out("slot y", np.float32)
+
+    def use(self, action: Callable[[NDArray[Any], range], Any]) -> "Recorder":
+        object.__setattr__(self, "action", action)
+        object.__setattr__(self, "log", [])
+        return self
+
+    def start(self, x: StreamInfo) -> None:
+        self.log.append(("start", x.axes["y"]))
+
+    def process(self, x: NDArray[Any], slots: range) -> Any:
+        self.log.append((slots.start, slots.stop))
+        return self.action(x, slots)
+
+    def missed(self, slots: range, reason: str) -> None:
+        self.log.append((slots.start, slots.stop, reason))
+
+
+class Windowed(Recorder):
+    """The same with a window."""
+
+    x = In("slot y", np.float32, window="size", hop="step")
+
+    size: int = Field(4)
+    step: int = Field(4)
+
+
+def core_of(block: Recorder, action: Callable[[NDArray[Any], range], Any] = lambda x, _: x, seed: int = 0) -> Core:
+    block.join_run(RunContext("probe", seed))
+    return Core(block.use(action), [Input(block.inputs["x"], "src.x", "src.x > probe.x")])
+
+
+def drain(core: Core) -> list[Any]:
+    items: list[Any] = []
+    while not core.ended and (step := core.step()) is not None:
+        items += [item for _, item in step.items]
+    return items
+
+
+def feed(core: Core, *items: Any, index: int = 0) -> list[Any]:
+    for item in items:
+        core.feed(index, item)
+    return drain(core)
+
+
+def spans(items: list[Any]) -> list[Any]:
+    """Frames as (first, end), gaps with their reason, ends as a slot."""
+    told: list[Any] = []
+    for item in items:
+        if isinstance(item, Frame):
+            told.append((item.first, item.end))
+        elif isinstance(item, Gap):
+            told.append((item.first, item.end, item.reason))
+        elif isinstance(item, Eos):
+            told.append(item.first)
+    return told
+
+
+def test_a_block_starts_with_the_description_and_says_its_own_before_any_frame() -> None:
+    core = core_of(Recorder())
+    assert core.step() is None
+    items = feed(core, Describe("src.x", info()), frame(0, 3), Eos(3))
+    assert isinstance(items[0], Describe)
+    assert (items[0].stream, items[0].info.arrays) == ("probe.out", {"out": X})
+    assert spans(items) == [(0, 3), 3]
+    assert core.ended
+    assert not core.cut
+
+
+def test_nothing_becomes_a_gap_on_the_output() -> None:
+    core = core_of(Recorder(), lambda x, slots: None if 2 in slots else x)
+    assert spans(feed(core, Describe("s", info()), frame(0, 2), frame(2, 2), frame(4, 2), Eos(6))) == [
+        (0, 2),
+        (2, 4, "filtered"),
+        (4, 6),
+        6,
+    ]
+
+
+def test_gaps_pass_by_the_block_and_it_learns_of_them() -> None:
+    core = core_of(Recorder())
+    feed(core, Describe("s", info()), frame(0, 2))
+    assert spans(feed(core, Gap(2, 5, "late"), frame(7, 1))) == [(2, 7, "late"), (7, 8)]
+    assert core.block.log == [("start", 2), (0, 2), (2, 7, "late"), (7, 8)]
+
+
+def test_frames_keep_their_capture_time_and_get_the_operator_that_is_described() -> None:
+    operator = Operator(np.ones((2, 1, 1), np.complex64), np.zeros(2, np.int16), (-0.5, 0.0))
+    core = core_of(Recorder())
+    items = feed(core, Describe("s", info(operator=operator)), frame(0, 1, captured=77, operator=operator.hash))
+    assert (items[1].captured, items[1].operator) == (77, operator.hash)
+
+
+@pytest.mark.parametrize("burst", [1, 3])
+def test_what_a_block_gets_and_what_it_gave_is_read_only(burst: int) -> None:
+    given, kept = [], []
+
+    def keep(x: NDArray[Any], _: range) -> NDArray[Any]:
+        given.append(x)
+        kept.append(x + 1)
+        return kept[-1]
+
+    items = feed(core_of(Recorder(), keep), Describe("s", info()), frame(0, burst))
+    assert not any(array.flags.writeable for array in [*given, *kept, items[1].arrays["out"]])
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0][:] = 0
+
+
+def test_an_exception_names_block_slots_seed_and_cause() -> None:
+    core = core_of(Recorder(), lambda x, _: x / {}["none"], seed=42)
+    with pytest.raises(BlockFailed, match=r"^probe at slots 4\.\.6 \(seed 42\): KeyError: 'none'$") as caught:
+        feed(core, Describe("s", info()), frame(4, 3))
+    assert (caught.value.block, caught.value.slots, caught.value.seed) == ("probe", range(4, 7), 42)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (np.zeros((1, 2), np.float64), r"probe\.out: out is float64; wanted float32"),
+        (np.zeros((2, 2), np.float32), r"probe\.out: out is \(2, 2\); wanted \(slot 1, y 2\)"),
+        (np.zeros((1, 3), np.float32), r"probe\.out: out is \(1, 3\); wanted \(slot 1, y 2\)"),
+        (np.float32(3), r"probe\.out: out is \(\); wanted \(slot 1, y 2\)"),
+    ],
+)
+def test_an_output_of_another_shape_or_dtype_is_an_error_with_the_port(made: Any, said: str) -> None:
+    with pytest.raises(BlockFailed, match=said):
+        feed(core_of(Recorder(), lambda *_: made), Describe("s", info()), frame(0, 1))
+
+
+class Two(Block):
+    """One input, two outputs, one of them of two arrays."""
+
+    x = In("slot y", np.float32)
+    one = Out("slot y", np.float32)
+    pair = Out(x=X, slot=Array.of("slot", np.int64))
+
+    def use(self, answer: Any) -> "Two":
+        object.__setattr__(self, "answer", answer)
+        return self
+
+    def process(self, x: NDArray[Any], slots: range) -> Any:
+        return self.answer(x, slots) if callable(self.answer) else self.answer
+
+
+def two(answer: Any) -> Core:
+    block = Two().use(answer)
+    block.join_run(RunContext("two"))
+    return Core(block, [Input(block.inputs["x"], "src.x")])
+
+
+def by_port(core: Core) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    while not core.ended and (step := core.step()) is not None:
+        for port, item in step.items:
+            found.setdefault(port, []).append(item)
+    return {port: spans(items) for port, items in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (np.zeros(3), r"two: process returned ndarray; wanted arrays by port: \['one', 'pair'\]"),
+        ({"on": 1}, r"two: process returned \['on'\]; wanted arrays by port: \['one', 'pair'\]"),
+        ({"pair": np.zeros(3)}, r"two\.pair: ndarray came; wanted arrays \['slot', 'x'\]"),
+        ({"pair": {"x": np.zeros(3)}}, r"two\.pair: arrays \['x'\] came; wanted \['slot', 'x'\]"),
+    ],
+)
+def test_arrays_for_other_ports_or_of_other_names_are_an_error(answer: Any, said: str) -> None:
+    core = two(answer)
+    core.feed(0, Describe("s", info()))
+    core.feed(0, frame(0, 1))
+    with pytest.raises(BlockFailed, match=said):
+        by_port(core)
+
+
+def test_an_output_that_gets_nothing_has_a_gap_beside_the_others() -> None:
+    core = two(lambda x, _: {"one": x})
+    for item in (Describe("s", info()), frame(0, 3), Eos(3)):
+        core.feed(0, item)
+    assert by_port(core) == {"one": [(0, 3), 3], "pair": [(0, 3, "filtered"), 3]}
+
+
+def test_each_output_ends_behind_the_last_slot_that_it_got() -> None:
+    core = two(lambda x, slots: End({"one": x[:2]}) if slots.start else {"one": x})
+    for item in (Describe("s", info()), frame(0, 3), frame(3, 3), Eos(6)):
+        core.feed(0, item)
+    assert by_port(core) == {"one": [(0, 3), (3, 5), 5], "pair": [(0, 3, "filtered"), 3]}
+    assert core.cut
+
+
+@pytest.mark.parametrize("last", [None, np.zeros((0, 2), np.float32)])
+def test_an_end_without_slots_sends_no_frame(last: Any) -> None:
+    core = core_of(Recorder(), lambda x, slots: End(last) if slots.start == 2 else x)
+    assert spans(feed(core, Describe("s", info()), frame(0, 2), frame(2, 2), frame(4, 2))) == [(0, 2), 2]
+
+
+def test_a_sink_may_not_return_anything() -> None:
+    class Sink(Recorder):
+        outputs = {}
+
+    Sink.outputs.clear()
+    block = Sink()
+    with pytest.raises(BlockFailed, match="process returned ndarray; it has no output and returns None"):
+        feed(core_of(block), Describe("s", info()), frame(0, 1))
+
+
+class Counter(Block):
+    """A source of some slots."""
+
+    out = Out("slot y", np.float32)
+
+    stop_at: int = Field(7)
+    whole: bool = Field(False)
+
+    def start(self) -> StreamInfo:
+        return info()
+
+    def process(self, slots: range) -> Any:
+        rows = np.zeros((max(0, min(self.stop_at, slots.stop) - slots.start), 2), np.float32)
+        if self.whole:
+            return rows if len(rows) == len(slots) else None
+        return rows if len(rows) == len(slots) else End(rows)
+
+
+@pytest.mark.parametrize(("whole", "frames"), [(False, [(0, 3), (3, 6), (6, 7), 7]), (True, [(0, 3), (3, 6), 6])])
+def test_a_source_ends_with_its_last_slot_and_counts_those_that_it_made(whole: bool, frames: list[Any]) -> None:
+    core = Core(Counter(whole=whole), [])
+    items, made = [item for _, item in core.start()], 0
+    for first in range(0, 30, 3):
+        step = core.make(range(first, first + 3), captured=5)
+        items += [item for _, item in step.items]
+        made += len(step.slots or ())
+        if core.ended:
+            break
+    assert spans(items) == frames
+    assert made == frames[-1]
+
+
+def operator(scale: float) -> Operator:
+    return Operator(np.full((2, 1, 1), scale, np.complex64), np.zeros(2, np.int16), (-0.5, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("misfit", "reason"),
+    [
+        (frame(2, 2, y=3), "corrupt"),
+        (Frame(2, 2, {"x": np.zeros((2, 2), np.float64)}), "corrupt"),
+        (Frame(2, 2, {"z": np.zeros((2, 2), np.float32)}), "corrupt"),
+        (Frame(2, 2, {"x": np.zeros((1, 2), np.float32)}), "corrupt"),
+        (frame(2, 2, operator="0123456789abcdef"), "no operator"),
+    ],
+)
+def test_a_frame_that_is_not_as_described_becomes_a_counted_gap(misfit: Frame, reason: str) -> None:
+    core = core_of(Recorder())
+    assert spans(feed(core, Describe("s", info()), frame(0, 2), misfit, frame(4, 1))) == [
+        (0, 2),
+        (2, 4, reason),
+        (4, 5),
+    ]
+    assert core.dropped == [{reason: 2}]
+    assert core.misfits == {reason: 2}
+
+
+def test_data_of_another_operator_waits_for_its_description() -> None:
+    core = core_of(Recorder())
+    one, other = operator(1), operator(2)
+    feed(core, Describe("s", info(operator=one)), frame(0, 1, operator=one.hash))
+    assert spans(feed(core, frame(1, 1, operator=other.hash), frame(2, 1))) == [
+        (1, 2, "no operator"),
+        (2, 3, "no operator"),
+    ]
+    assert spans(feed(core, Describe("s", info(operator=other)), frame(3, 1, operator=other.hash)))[-1] == (3, 4)
+
+
+def test_slots_that_never_came_become_a_counted_gap_be_it_before_the_end() -> None:
+    core = core_of(Recorder())
+    assert spans(feed(core, Describe("s", info()), frame(0, 2), frame(5, 1), Gap(8, 1, "late"), Eos(12))) == [
+        (0, 2),
+        (2, 5, "lost"),
+        (5, 6),
+        (6, 8, "lost"),
+        (8, 9, "late"),
+        (9, 12, "lost"),
+        12,
+    ]
+    assert core.dropped == [{"lost": 8}]
+
+
+def test_another_description_starts_the_block_again_and_the_same_one_does_not() -> None:
+    core = core_of(Recorder())
+    items = feed(core, Describe("s", info(2)), frame(0, 1), Describe("s", info(2)), frame(1, 1))
+    items += feed(core, Describe("s", info(3)), frame(2, 1, y=3))
+    assert core.block.log == [("start", 2), (0, 1), (1, 2), ("start", 3), (2, 3)]
+    assert [item.info.axes["y"] for item in items if isinstance(item, Describe)] == [2, 3]
+
+
+def test_two_inputs_that_change_together_start_the_block_once_with_both() -> None:
+    starts: list[tuple[int, int]] = []
+
+    class Pair(Block):
+        left = In("slot y", np.float32)
+        right = In("slot y", np.float32)
+        out = Out("slot y", np.float32)
+
+        def start(self, left: StreamInfo, right: StreamInfo) -> None:
+            starts.append((left.axes["y"], right.axes["y"]))
+
+        def process(self, left: NDArray[Any], right: NDArray[Any]) -> Any:
+            return left + right
+
+    block = Pair()
+    core = Core(block, [Input(port, f"{name}.x") for name, port in block.inputs.items()])
+    for index in (0, 1):
+        for item in (Describe("s", info(2)), frame(0, 2), Describe("s", info(3)), frame(2, 2, y=3), Eos(4)):
+            core.feed(index, item)
+    items = drain(core)
+    assert starts == [(2, 2), (3, 3)]
+    assert [type(item).__name__ for item in items] == ["Describe", "Frame", "Describe", "Frame", "Eos"]
+    assert items[2].info.axes["y"] == 3
+
+
+def test_a_window_gives_up_what_it_holds_when_the_description_changes_and_only_then() -> None:
+    core = core_of(Windowed())
+    feed(core, Describe("s", info(2)), frame(0, 3), Describe("s", info(2)))
+    assert spans(feed(core, frame(3, 2))) == [(0, 4)]
+    assert spans(feed(core, Describe("s", info(3)), frame(5, 4, y=3))) == [(4, 5, "description changed"), (5, 9)]
+
+
+def test_a_description_that_does_not_fit_names_the_edge() -> None:
+    with pytest.raises(PortMismatch, match=r"^src\.x > probe\.x: array 'x' comes as \[slot y\] float64"):
+        feed(core_of(Recorder()), Describe("s", StreamInfo({"x": Array.of("slot y", np.float64)}, {"y": 2})))
+
+
+def test_what_start_and_missed_raise_names_the_block_too() -> None:
+    class Fragile(Recorder):
+        def start(self, x: StreamInfo) -> None:
+            if x.axes["y"] == 3:
+                raise ValueError("three is too many")
+
+        def missed(self, slots: range, reason: str) -> None:
+            raise OSError("no space")
+
+    with pytest.raises(BlockFailed, match=r"^probe \(seed 0\): start: ValueError: three is too many$"):
+        feed(core_of(Fragile()), Describe("s", info(3)))
+    core = core_of(Fragile())
+    with pytest.raises(BlockFailed, match=r"^probe at slots 2\.\.4 \(seed 0\): missed: OSError: no space$"):
+        feed(core, Describe("s", info(2)), Gap(2, 3, "late"))
+
+
+def test_a_window_that_skips_slots_is_refused() -> None:
+    with pytest.raises(ShapeError, match="window of 4 slots with hop 5; wanted 1 <= hop <= window"):
+        core_of(Windowed(size=4, step=5))
+
+
+@pytest.mark.parametrize(("size", "step"), [(4, 4), (4, 1), (5, 3), (1, 1)])
+@pytest.mark.parametrize("burst", [1, 2, 7])
+def test_every_slot_of_a_windowed_block_leaves_once_whatever_the_framing(size: int, step: int, burst: int) -> None:
+    core = core_of(Windowed(size=size, step=step), lambda x, _: x[-step:])
+    items = feed(core, Describe("s", info()), *(frame(at, burst) for at in range(0, 14, burst)), Eos(14))
+    told = spans(items)
+    assert [slot for first, end, *_ in told[:-1] for slot in range(first, end)] == list(range(14))
+    for item in items:
+        if isinstance(item, Frame):
+            assert item.arrays["out"][:, 0].tolist() == list(range(item.first, item.end))
+    lead = [(0, size - step, "window filling")] if size > step else []
+    tail = (14 - size) % step
+    assert [gap for gap in told[:-1] if len(gap) == 3] == [
+        *lead,
+        *([(14 - tail, 14, "window incomplete")] if tail else []),
+    ]
+
+
+def test_the_slots_asked_for_are_those_of_the_arrays_and_the_output_is_named_by_the_newest() -> None:
+    core = core_of(Windowed(size=5, step=2), lambda x, _: x[-2:])
+    items = feed(core, Describe("s", info()), frame(0, 9))
+    assert core.block.log[1:] == [(0, 3, "window filling"), (0, 5), (2, 7), (4, 9)]
+    assert [(item.first, item.end) for item in items if isinstance(item, Frame)] == [(3, 5), (5, 7), (7, 9)]
+
+
+def test_a_hole_interrupts_a_window_which_fills_anew() -> None:
+    core = core_of(Windowed(size=4, step=2), lambda x, _: x[-2:])
+    items = feed(core, Describe("s", info()), frame(0, 5), Gap(5, 2, "late"), frame(7, 4), Eos(11))
+    assert spans(items) == [
+        (0, 2, "window filling"),
+        (2, 4),
+        (4, 5, "window interrupted"),
+        (5, 7, "late"),
+        (7, 9, "window filling"),
+        (9, 11),
+        11,
+    ]
+
+
+def slots_of(finished: SlotSet) -> set[int]:
+    return {slot for first, end in finished for slot in range(first, end)}
+
+
+def test_slots_are_finished_when_they_were_processed_here_and_acknowledged_behind() -> None:
+    core = core_of(Recorder())
+    feed(core, Describe("s", info()), frame(0, 4), frame(4, 4))
+    assert slots_of(core.finished(0, SlotSet())) == set()
+    assert slots_of(core.finished(0, SlotSet([(0, 3), (5, 6)]))) == {0, 1, 2, 5}
+    assert slots_of(core.finished(0, None)) == set(range(8))
+
+
+def test_slots_that_a_window_still_needs_are_not_finished() -> None:
+    core = core_of(Windowed(size=4, step=1), lambda x, _: x[-1:])
+    feed(core, Describe("s", info()), frame(0, 6))
+    assert slots_of(core.finished(0, SlotSet([(0, 6)]))) == {0, 1, 2}
+    feed(core, Eos(6))
+    assert slots_of(core.finished(0, SlotSet([(0, 6)]))) == set(range(6))
+
+
+class Judge(Block):
+    """A sink that joins each of many with the truth."""
+
+    truth = In("slot y", np.float32)
+    estimate = In("slot y", np.float32, many=True)
+
+    def start(self, truth: StreamInfo, estimate: dict[str, StreamInfo]) -> None:
+        object.__setattr__(self, "log", [*getattr(self, "log", []), ("start", truth.axes["y"], sorted(estimate))])
+
+    def process(self, truth: NDArray[Any], estimate: NDArray[Any], source: str, slots: range) -> None:
+        assert truth.shape == estimate.shape
+        self.log.append((source, slots.start, slots.stop))
+
+    def missed(self, slots: range, reason: str) -> None:
+        self.log.append((reason, slots.start, slots.stop))
+
+
+def judge() -> Core:
+    block = Judge()
+    block.join_run(RunContext("judge"))
+    ports = block.inputs
+    core = Core(block, [Input(ports["truth"], "t.x"), Input(ports["estimate"], "a.x"), Input(ports["estimate"], "b.x")])
+    for index in range(3):
+        core.feed(index, Describe("s", info()))
+    drain(core)
+    return core
+
+
+def test_each_stream_of_a_many_port_is_judged_by_itself_as_it_comes() -> None:
+    core = judge()
+    feed(core, frame(0, 4))
+    feed(core, frame(0, 4), index=1)
+    assert core.block.log == [("start", 2, ["a.x", "b.x"]), ("a.x", 0, 4)]
+    assert slots_of(core.finished(0, None)) == set()
+    assert slots_of(core.finished(1, None)) == {0, 1, 2, 3}
+    assert core.waits_for() == ["slot 4 of t.x", "slot 4 of a.x", "slot 0 of b.x"]
+    feed(core, frame(0, 2), index=2)
+    assert core.block.log[-1] == ("b.x", 0, 2)
+    assert slots_of(core.finished(0, None)) == {0, 1}
+
+
+def test_a_many_port_ends_when_all_its_streams_have() -> None:
+    core = judge()
+    feed(core, frame(0, 2), Eos(2))
+    feed(core, frame(0, 2), Eos(2), index=1)
+    assert not core.ended
+    feed(core, Eos(0), index=2)
+    assert core.ended
+    assert core.block.log[-1] == ("unmatched", 0, 2)
+    assert core.unmatched == [2, 0, 0]
+
+
+def test_a_shared_description_waits_for_the_slower_stream() -> None:
+    core = judge()
+    feed(core, frame(0, 2), Describe("s", info(3)), frame(2, 2, y=3))
+    feed(core, frame(0, 2), Describe("s", info(3)), frame(2, 2, y=3), index=1)
+    assert core.block.log[1:] == [("a.x", 0, 2)]
+    feed(core, frame(0, 2), Describe("s", info(3)), frame(2, 2, y=3), index=2)
+    assert core.block.log[1:3] == [("a.x", 0, 2), ("b.x", 0, 2)]
+    assert ("start", 3, ["a.x", "b.x"]) in core.block.log[3:]
+    assert [entry for entry in core.block.log[3:] if entry[0] != "start"] == [("a.x", 2, 4), ("b.x", 2, 4)]
+
+
+def test_a_block_with_a_many_port_is_a_sink() -> None:
+    class Merge(Judge):
+        out = Out("slot y", np.float32)
+
+    block = Merge()
+    with pytest.raises(ShapeError, match="block: a block with a many port is a sink; it has out"):
+        Core(block, [Input(block.inputs["estimate"], "a.x")])
+
+
+class Spy:
+    """A lock that can be asked."""
+
+    held = False
+
+    def __enter__(self) -> None:
+        assert not self.held
+        self.held = True
+
+    def __exit__(self, *_: object) -> None:
+        assert self.held
+        self.held = False
+
+
+def test_the_lock_is_let_go_exactly_while_the_block_works_be_it_that_it_fails() -> None:
+    lock = Spy()
+    seen: list[tuple[bool, range | None]] = []
+    block = Recorder()
+    block.join_run(RunContext("probe"))
+
+    def look(x: NDArray[Any], slots: range) -> NDArray[Any]:
+        seen.append((lock.held, core.working_on))
+        if slots.start:
+            raise RuntimeError("no")
+        return x
+
+    core = Core(block.use(look), [Input(block.inputs["x"], "src.x")], lock)
+    with lock:
+        feed(core, Describe("s", info()), frame(0, 2))
+        assert (lock.held, core.working_on) == (True, None)
+        with pytest.raises(BlockFailed):
+            feed(core, frame(2, 1))
+        assert lock.held
+    assert seen == [(False, range(0, 2)), (False, range(2, 3))]
+
+
+@given(st.data())
+def test_random_streams_leave_every_slot_once_and_in_order(data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 6))
+    step = data.draw(st.integers(1, size))
+    core = core_of(Windowed(size=size, step=step), lambda x, _: x[-step:])
+    slot, items = 0, [Describe("s", info())]
+    for _ in range(data.draw(st.integers(0, 12))):
+        count = data.draw(st.integers(1, 6))
+        kind = data.draw(st.sampled_from(["frame", "frame", "frame", "gap", "jump", "describe"]))
+        if kind == "describe":
+            items.append(Describe("s", info().replace(carrier=float(slot))))
+        elif kind != "jump":
+            items.append(frame(slot, count) if kind == "frame" else Gap(slot, count, "late"))
+            slot += count
+        elif slot:
+            slot += count
+    told = spans(feed(core, *items, Eos(slot)))
+    assert [at for first, end, *_ in told[:-1] for at in range(first, end)] == list(range(slot))
+    assert told[-1] == slot
+    assert slots_of(core.finished(0, SlotSet([(0, slot)]))) == set(range(slot))

@@ -1,0 +1,425 @@
+"""Checks of a graph, each with the message that it gives; and windows against a simulation that can stand still."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from beamslot_probes import CheckSink, CountingSource, PairSink, Relay
+from beamslot_runs import edge, graph
+from numpy.typing import NDArray
+from pydantic import Field
+
+from beamslot.errors import BadParam, FlowgraphError, PortMismatch, UnknownBlock, UnknownPort
+from beamslot.frame import Array, Eos, Frame, Gap, StreamInfo
+from beamslot.runtime.block import Block, In, Out, RunContext
+from beamslot.runtime.core import Core, Input
+from beamslot.runtime.graph import DEFAULT_WINDOW, Graph, check, frame_slots, minimum_window, near, window_of
+from beamslot.runtime.slots import SlotSet
+
+NUMBER = Array.of("slot", np.int64)
+
+
+class Source(Block):
+    """The slot's index as a number."""
+
+    out = Out("slot", np.int64)
+
+    def start(self) -> StreamInfo:
+        return StreamInfo({"out": NUMBER}, {})
+
+    def process(self, slots: range) -> NDArray[np.int64]:
+        return np.array(slots)
+
+
+class Hold(Block):
+    """Hands on the newest slots of a window."""
+
+    number = In("slot", np.int64, window="size", hop="step")
+    out = Out("slot", np.int64)
+
+    size: int = Field(0)
+    step: int = Field(0)
+
+    def process(self, number: NDArray[np.int64]) -> NDArray[np.int64]:
+        return number[-(self.step or self.size or len(number)) :]
+
+
+class Merge(Block):
+    """Two streams in, one out."""
+
+    left = In("slot", np.int64)
+    right = In("slot", np.int64)
+    out = Out("slot", np.int64)
+
+    def process(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+        assert np.array_equal(left, right)
+        return left
+
+
+class Sink(Block):
+    """Takes one stream."""
+
+    number = In("slot", np.int64)
+
+    def process(self, number: NDArray[np.int64]) -> None: ...
+
+
+class Many(Block):
+    """Takes any number of streams, each with the truth."""
+
+    truth = In("slot", np.int64)
+    estimate = In("slot", np.int64, many=True)
+
+    def process(self, truth: NDArray[np.int64], estimate: NDArray[np.int64]) -> None:
+        assert np.array_equal(truth, estimate)
+
+
+class Other(Block):
+    """Wants what nobody has."""
+
+    field = In("slot y z", np.complex64, unit="sqrt(W)")
+
+    def process(self, field: Any) -> None: ...
+
+
+def problems(given: Graph, **options: Any) -> list[str]:
+    with pytest.raises(FlowgraphError) as caught:
+        check(given, **options)
+    return str(caught.value).splitlines()
+
+
+CHAIN = {"src": Source, "hold": Hold, "sink": Sink}
+
+
+def test_a_graph_that_can_run_passes() -> None:
+    check(graph(CHAIN, "src.out > hold.number", "hold.out > sink.number"))
+
+
+def test_every_problem_is_told_at_once_with_its_place() -> None:
+    wrong = graph(
+        {"src": Source, "hold": (Hold, {"size": "ten", "sise": 3}), "sink": Sink},
+        "src.out > hold.numbr",
+        "hold.uot > sink.number",
+        "src.out > snik.number",
+    )
+    assert problems(wrong) == [
+        "line hold: hold.size: got 'ten'; wanted: input should be a valid integer, unable to parse string as an integer",
+        "line hold: hold.sise: Hold has no parameter 'sise'; did you mean 'size'?",
+        "line src.out > hold.numbr: src.out > hold.numbr: hold has no input 'numbr'; did you mean 'number'?",
+        "line hold.uot > sink.number: hold.uot > sink.number: hold has no output 'uot'; did you mean 'out'?",
+        "line src.out > snik.number: src.out > snik.number: no block is called 'snik'; did you mean 'sink'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("edges", "kind", "said"),
+    [
+        (["src.out > hold.number", "hold.out > other.number"], UnknownBlock, "no block is called 'other'; there is src, hold, sink"),
+        (["src.out > hold.number", "hold.x > sink.number"], UnknownPort, "hold has no output 'x'; there is out"),
+        (["src.out > src.number", "src.out > hold.number", "hold.out > sink.number"], UnknownPort, "src has no input 'number'; there is none"),
+        (["src.out > hold.number"], FlowgraphError, "line sink: sink.number: input is not connected"),
+        (["src.out > hold.number", "hold.out > sink.number", "src.out > sink.number"], FlowgraphError,
+         "line src.out > sink.number: src.out > sink.number: sink.number takes one edge and has 2"),
+        (["src.out > hold.number", "hold.out > sink.number", "hold.out > sink.number"], FlowgraphError,
+         "line hold.out > sink.number: hold.out > sink.number: stands twice"),
+    ],
+)  # fmt: skip
+def test_a_wrong_edge_is_told_by_its_type_and_in_words(edges: list[str], kind: type[FlowgraphError], said: str) -> None:
+    with pytest.raises(FlowgraphError) as caught:
+        check(graph(CHAIN, *edges))
+    assert any(said in str(cause) and isinstance(cause, kind) for cause in caught.value.causes), str(caught.value)
+
+
+def test_ports_that_do_not_fit_are_told_with_both_declarations() -> None:
+    with pytest.raises(FlowgraphError) as caught:
+        check(graph({"src": Source, "other": Other}, "src.out > other.field"))
+    assert [type(cause) for cause in caught.value.causes] == [PortMismatch]
+    assert str(caught.value) == (
+        "line src.out > other.field: src.out > other.field: field comes as [slot] int64 [1]; "
+        "wanted [slot y z] complex64 [sqrt(W)]"
+    )
+
+
+def test_an_array_of_several_that_does_not_come_has_a_near_miss() -> None:
+    class Wants(Block):
+        numbers = In(wrods=Array.of("slot sample", np.int64), crc=Array.of("slot", np.int64))
+
+        def process(self, numbers: Any) -> None: ...
+
+    assert problems(graph({"src": CountingSource, "wants": Wants}, "src.numbers > wants.numbers")) == [
+        "line src.numbers > wants.numbers: src.numbers > wants.numbers: array 'wrods' does not come; "
+        "did you mean 'words'?"
+    ]
+
+
+def test_a_parameter_that_is_missing_is_told() -> None:
+    class Needs(Sink):
+        level: float = Field(ge=0)
+
+    assert problems(graph({"src": Source, "needs": Needs}, "src.out > needs.number")) == [
+        "line needs: needs.level: is not given and has no default"
+    ]
+
+
+def test_an_empty_graph_is_none() -> None:
+    assert problems(graph({})) == ["test: there is no block in the graph"]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_a_cycle_of_any_length_is_told_in_the_order_of_the_flow(length: int) -> None:
+    names = [f"b{number}" for number in range(length)]
+    ring = [f"{one}.out > {other}.number" for one, other in itertools.pairwise([*names, names[0]])]
+    (said,) = problems(graph(dict.fromkeys(names, Hold), *ring))
+    shown = said.partition("closes a cycle: ")[2].partition(";")[0].split(" > ")
+    assert shown[0] == shown[-1]
+    assert sorted(shown[1:]) == names
+    assert all(f"{one}.out > {other}.number" in ring for one, other in itertools.pairwise(shown))
+    assert said.startswith(f"line {ring[-1]}: {ring[-1]}: closes a cycle: ")
+
+
+def test_a_cycle_is_not_looked_for_among_blocks_that_are_not_there() -> None:
+    assert len(problems(graph({"a": Hold}, "a.out > b.number"), complete=False)) == 1
+
+
+def test_an_unfinished_graph_may_have_open_inputs() -> None:
+    check(graph({"hold": Hold}), complete=False)
+    assert problems(graph({"hold": Hold})) == ["line hold: hold.number: input is not connected"]
+
+
+def test_an_optional_input_may_stay_open_and_a_many_port_takes_many() -> None:
+    class Optional(Sink):
+        other = In("slot", np.int64, optional=True)
+
+    check(graph({"src": Source, "sink": Optional}, "src.out > sink.number"))
+    blocks = {"src": Source, "a": Hold, "b": Hold, "many": Many}
+    edges = ("src.out > a.number", "src.out > b.number", "src.out > many.truth")
+    check(graph(blocks, *edges, "a.out > many.estimate", "b.out > many.estimate"))
+
+
+def test_a_window_below_the_least_is_told_with_the_least() -> None:
+    edges = ("src.out > hold.number", "hold.out > sink.number")
+    blocks = {**CHAIN, "hold": (Hold, {"size": 40})}
+    least = minimum_window(graph(blocks, *edges))
+    check(graph(blocks, *edges, windows={edges[0]: least}))
+    with pytest.raises(FlowgraphError) as caught:
+        check(graph(blocks, *edges, windows={edges[0]: least - 1}))
+    assert [type(cause) for cause in caught.value.causes] == [BadParam]
+    assert str(caught.value).startswith(
+        f"line {edges[0]}: {edges[0]}: window is {least - 1} slots; the graph needs at least {least} "
+    )
+
+
+@pytest.mark.parametrize(("size", "step"), [(4, 5), (4, -1), (-2, -2)])
+def test_a_window_with_a_hop_that_it_cannot_have_is_told(size: int, step: int) -> None:
+    assert problems(
+        graph(
+            {**CHAIN, "hold": (Hold, {"size": size, "step": step})}, "src.out > hold.number", "hold.out > sink.number"
+        )
+    ) == [f"line hold: hold: window {size} with hop {step}; wanted 1 <= hop <= window"]
+
+
+def test_frames_that_no_message_can_carry_are_told() -> None:
+    edges = ("src.out > hold.number", "hold.out > sink.number")
+    assert problems(graph({**CHAIN, "hold": (Hold, {"size": 70_000})}, *edges)) == [
+        "line hold: hold: frames have 70000 slots (burst or hop); wanted at most 65536",
+        "line sink: sink: frames have 70000 slots (burst or hop); wanted at most 65536",
+    ]
+
+
+def test_the_default_window_grows_with_the_burst_and_with_the_need() -> None:
+    edges = ("src.out > hold.number", "hold.out > sink.number")
+    assert set(graph(CHAIN, *edges, burst=3).windows.values()) == {3 * DEFAULT_WINDOW}
+    held = graph({**CHAIN, "hold": (Hold, {"size": 900})}, *edges, windows={edges[1]: 5000})
+    assert held.windows == {edges[0]: minimum_window(held), edges[1]: 5000}
+
+
+def test_window_and_hop_come_from_the_parameters() -> None:
+    assert window_of(Hold()) == (0, 0)
+    assert window_of(Hold(size=8)) == (8, 8)
+    assert window_of(Hold(size=8, step=2)) == (8, 2)
+
+
+def test_frames_have_the_slots_of_the_burst_or_of_the_last_hop() -> None:
+    given = graph(
+        {"src": Source, "a": Hold, "b": (Hold, {"size": 9, "step": 4}), "c": Hold, "sink": Sink},
+        "src.out > a.number", "a.out > b.number", "b.out > c.number", "c.out > sink.number", burst=3,
+    )  # fmt: skip
+    assert frame_slots(given) == {"src": 3, "a": 3, "b": 4, "c": 4, "sink": 4}
+
+
+def test_near_gives_the_nearest_or_the_list() -> None:
+    assert near("nubmer", ["number", "other"]) == "did you mean 'number'?"
+    assert near("x", ["number", "other"]) == "there is number, other"
+    assert near("x", []) == "there is none"
+
+
+def test_edges_are_named_as_people_write_them() -> None:
+    assert (edge("a.b > c.d").name, edge("a.b > c.d").stream) == ("a.b > c.d", "a.b")
+
+
+class Simulation:
+    """A graph at work in one thread: the cores of its blocks, edges with a window, and no clock.
+
+    An edge takes a frame when nothing is unacknowledged or the whole frame fits its window; a slot is acknowledged
+    when all that it led to is.
+    """
+
+    def __init__(self, given: Graph, slots: int, window: int) -> None:
+        self.given, self.slots, self.window = given, slots, window
+        self.made = 0
+        self.cores: dict[str, Core] = {}
+        self.offered = {edge.name: 0 for edge in given.edges}
+        self.acknowledged = {edge.name: SlotSet() for edge in given.edges}
+        self.frames = frame_slots(given)
+        for name, spec in given.blocks.items():
+            edges = [edge for ends in given.inputs_of(name).values() for edge in ends]
+            block = spec.build(RunContext(name))
+            self.cores[name] = Core(block, [Input(block.inputs[e.target_port], e.stream, e.name) for e in edges])
+        for name in given.order:
+            if not given.inputs_of(name):
+                self._send(name, self.cores[name].start())
+
+    def run(self, rng: np.random.Generator) -> bool:
+        """Let blocks work in any order until none can; return whether everything was delivered."""
+        idle = 0
+        while idle < 2:
+            order = rng.permutation(list(self.given.blocks))
+            moved = [self._work(name) for name in order for _ in range(rng.integers(1, 4))]
+            idle = 0 if any(moved) else idle + 1
+            if not any(moved) or rng.random() < 0.3:
+                self._acknowledge()
+        return all(core.ended for core in self.cores.values()) and all(
+            self.offered[name] == len(self.acknowledged[name]) for name in self.offered
+        )
+
+    def _room(self, name: str) -> bool:
+        for edge in self._behind(name):
+            ahead = self.offered[edge.name] - len(self.acknowledged[edge.name])
+            if ahead and ahead + self.frames[name] > self.window:
+                return False
+        return True
+
+    def _behind(self, name: str) -> list[Any]:
+        return [edge for edge in self.given.edges if edge.source == name]
+
+    def _work(self, name: str) -> bool:
+        core = self.cores[name]
+        if core.ended or not self._room(name):
+            return False
+        if core.inputs:
+            step = core.step()
+            items = step.items if step else []
+        elif self.made_by(name) >= self.slots:
+            core.ended = True
+            step, items = True, [("out", Eos(self.slots))]
+        else:
+            first = self.made_by(name)
+            step = core.make(range(first, min(first + self.given.burst, self.slots)), 0)
+            items = step.items
+        self._send(name, items)
+        return step is not None
+
+    def made_by(self, name: str) -> int:
+        return max(self.offered[edge.name] for edge in self._behind(name))
+
+    def _send(self, name: str, items: Sequence[tuple[str, Any]]) -> None:
+        for port, item in items:
+            for edge in self._behind(name):
+                if edge.source_port != port:
+                    continue
+                if isinstance(item, Frame | Gap):
+                    self.offered[edge.name] += item.count
+                target = self.cores[edge.target]
+                index = next(i for i, source in enumerate(target.inputs) if source.edge == edge.name)
+                target.feed(index, item)
+
+    def _acknowledge(self) -> None:
+        for name in reversed(self.given.order):
+            downstream: SlotSet | None = None
+            for edge in self._behind(name):
+                done = self.acknowledged[edge.name]
+                downstream = done if downstream is None else downstream & done
+            for index, source in enumerate(self.cores[name].inputs):
+                self.acknowledged[source.edge] = self.cores[name].finished(index, downstream)
+
+
+def delivers(given: Graph, window: int, rng: np.random.Generator, slots: int = 150) -> bool:
+    return Simulation(given, slots, window).run(rng)
+
+
+def diamond(*holds: tuple[int, int], burst: int = 1) -> Graph:
+    """A source that a sink meets twice: directly, and through blocks that hold."""
+    names = [f"h{number}" for number in range(len(holds))]
+    blocks = {
+        "src": Source,
+        **{name: (Hold, {"size": size, "step": step}) for name, (size, step) in zip(names, holds, strict=True)},
+        "merge": Merge,
+        "sink": Sink,
+    }
+    chain = [f"{one}.out > {other}.number" for one, other in itertools.pairwise(["src", *names])]
+    return graph(
+        blocks, *chain, f"{names[-1]}.out > merge.left", "src.out > merge.right", "merge.out > sink.number", burst=burst
+    )
+
+
+DIAMONDS = [
+    [(1, 1)], [(40, 40)], [(40, 1)], [(40, 7)], [(40, 40), (40, 40)], [(40, 40), (7, 7)], [(7, 7), (40, 40)],
+    [(40, 13), (9, 2)], [(12, 12), (9, 9), (7, 7)],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("burst", [1, 3])
+@pytest.mark.parametrize("holds", DIAMONDS, ids=str)
+def test_the_least_window_is_enough_for_a_diamond(holds: Any, burst: int, rng: np.random.Generator) -> None:
+    given = diamond(*holds, burst=burst)
+    least = minimum_window(given)
+    assert all(delivers(given, window, rng) for window in (least, least + 1, 2 * least))
+
+
+@pytest.mark.parametrize(("holds", "window"), [([(40, 40)], 39), ([(40, 40), (7, 7)], 40), ([(40, 1)], 39)])
+def test_the_simulation_sees_a_graph_wait_for_itself(holds: Any, window: int, rng: np.random.Generator) -> None:
+    assert not delivers(diamond(*holds), window, rng)
+
+
+def random_graph(rng: np.random.Generator) -> Graph:
+    """Sources, holds and merges at random; every output that nobody takes goes to a sink, some to one of many."""
+    blocks: dict[str, Any] = {"src": Source}
+    edges: list[str] = []
+    outputs = ["src"]
+    for number in range(rng.integers(1, 7)):
+        name = f"b{number}"
+        if rng.random() < 0.6:
+            size = int(rng.integers(0, 15))
+            blocks[name] = (Hold, {"size": size, "step": int(rng.integers(0, size + 1)) if size else 0})
+            edges.append(f"{rng.choice(outputs)}.out > {name}.number")
+        else:
+            blocks[name] = Merge
+            edges += [f"{rng.choice(outputs)}.out > {name}.{port}" for port in ("left", "right")]
+        outputs.append(name)
+    taken = {edge.partition(".")[0] for edge in edges}
+    loose = [name for name in outputs if name not in taken]
+    if len(loose) > 1:
+        blocks["many"] = Many
+        edges += ["src.out > many.truth", *(f"{name}.out > many.estimate" for name in loose)]
+    else:
+        blocks["sink"] = Sink
+        edges.append(f"{loose[0]}.out > sink.number")
+    return graph(blocks, *edges, burst=int(rng.integers(1, 4)))
+
+
+@pytest.mark.parametrize("number", range(30))
+def test_the_least_window_is_enough_for_random_graphs(number: int, rng: np.random.Generator) -> None:
+    given = random_graph(rng)
+    check(given)
+    assert delivers(given, minimum_window(given), rng), given
+
+
+def test_probes_of_other_tests_make_a_graph_that_passes() -> None:
+    check(
+        graph(
+            {"src": CountingSource, "relay": (Relay, {"hold": 40}), "pair": PairSink, "sink": CheckSink},
+            "src.numbers > relay.numbers", "src.numbers > pair.left", "relay.out > pair.right", "relay.out > sink.numbers",
+        )
+    )  # fmt: skip

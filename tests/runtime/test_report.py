@@ -1,0 +1,182 @@
+import json
+import time
+from typing import Any
+
+import pytest
+from beamslot_probes import CheckSink, CountingSource, Relay
+from beamslot_runs import graph
+
+from beamslot.runtime import report
+from beamslot.runtime.latency import Latency
+
+GRAPH = graph(
+    {"src": CountingSource, "relay": Relay, "sink": CheckSink},
+    "src.numbers > relay.numbers",
+    "relay.out > sink.numbers",
+)
+FIRST, SECOND = "src.numbers > relay.numbers", "relay.out > sink.numbers"
+
+
+def account(edge: str, offered: int, acknowledged: int, in_flight: int = 0, **dropped: int) -> dict[str, Any]:
+    return {
+        "edge": edge, "policy": "block", "offered": offered, "acknowledged": acknowledged, "dropped": dropped,
+        "in_flight": in_flight, "redelivered": 0,
+    }  # fmt: skip
+
+
+def status(**fields: Any) -> dict[str, Any]:
+    return {
+        "state": "waiting", "working_on": None, "idle_ns": 0, "waits_for": [], "slots": 0, "late": 0, "process_time": [],
+        "end_to_end": [], "edges": [], "oldest": {}, "unmatched": {}, "misfits": {}, "errors": [], "refused": 0,
+        "results": {}, **fields,
+    }  # fmt: skip
+
+
+def counts(*durations: int) -> list[tuple[int, int]]:
+    latency = Latency()
+    for duration in durations:
+        latency.add(duration)
+    return list(latency.counts.items())
+
+
+def statuses() -> dict[str, dict[str, Any]]:
+    return {
+        "src": status(slots=100, late=3, edges=[account(FIRST, 100, 100)], process_time=counts(10_000)),
+        "relay": status(slots=100, edges=[account(SECOND, 100, 90, filtered=10)], unmatched={FIRST: 0}),
+        "sink": status(slots=90, late=1, unmatched={SECOND: 7}, results={"seen": 90}, end_to_end=counts(2_000_000)),
+    }
+
+
+def test_a_report_tells_what_the_blocks_told() -> None:
+    built = report.build(GRAPH, statuses(), 4.0)
+    assert (built["slots"], built["slots_per_s"], built["late_slots"]) == (100, 25.0, 4)
+    assert built["edges"] == [
+        {**account(FIRST, 100, 100), "unmatched": 0},
+        {**account(SECOND, 100, 90, filtered=10), "unmatched": 7},
+    ]
+    assert built["blocks"]["src"]["p50_us"] == pytest.approx(10, rel=0.02)
+    assert built["end_to_end"]["p99_us"] == pytest.approx(2000, rel=0.02)
+    assert built["sinks"] == {"sink": {"seen": 90}}
+    json.dumps(built)
+
+
+def test_a_report_of_what_has_not_begun_is_empty_but_whole() -> None:
+    built = report.build(GRAPH, {}, 0.0)
+    assert (built["slots"], built["slots_per_s"], built["edges"], built["blocks"], built["sinks"]) == (
+        0,
+        0.0,
+        [],
+        {},
+        {},
+    )
+
+
+def test_what_a_consumer_could_not_use_is_dropped_and_no_longer_acknowledged() -> None:
+    told = statuses()
+    told["sink"]["misfits"] = {SECOND: {"corrupt": 4, "filtered": 1}}
+    (_, edge) = report.build(GRAPH, told, 1.0)["edges"]
+    assert (edge["acknowledged"], edge["dropped"]) == (85, {"filtered": 11, "corrupt": 4})
+    assert told["relay"]["edges"] == [account(SECOND, 100, 90, filtered=10)]
+
+
+def test_a_misfit_counts_only_when_it_is_acknowledged() -> None:
+    told = statuses()
+    told["relay"]["edges"] = [account(SECOND, 10, 3, 7)]
+    told["sink"]["misfits"] = {SECOND: {"corrupt": 5}}
+    (_, edge) = report.build(GRAPH, told, 1.0)["edges"]
+    assert (edge["acknowledged"], edge["dropped"], edge["in_flight"]) == (0, {"corrupt": 3}, 7)
+    assert not [line for line in report.balance([edge]) if "accounted" in line]
+
+
+@pytest.mark.parametrize(
+    ("edge", "said"),
+    [
+        (account(FIRST, 10, 10), []),
+        (account(FIRST, 10, 4, filtered=3, done=2, late=1), []),
+        (account(FIRST, 10, 9), [f"{FIRST}: offered 10 slots, but 9 are accounted for"]),
+        (account(FIRST, 10, 8, lost=2), [f"{FIRST}: 2 slots lost on a lossless edge"]),
+        (account(FIRST, 10, 8, corrupt=2), [f"{FIRST}: 2 slots corrupt on a lossless edge"]),
+        (account(FIRST, 10, 8, in_flight=2), [f"{FIRST}: 2 slots were never acknowledged"]),
+    ],
+)
+def test_the_balance_finds_what_was_lost(edge: dict[str, Any], said: list[str]) -> None:
+    assert report.balance([edge]) == said
+
+
+def test_strangers_and_bad_messages_are_told() -> None:
+    told = statuses()
+    assert report.oddities(told) == []
+    told["src"]["refused"] = 3
+    told["sink"]["errors"] = [f"{SECOND}: CorruptFrame: header is not msgpack"]
+    assert report.oddities(told) == [
+        f"{SECOND}: CorruptFrame: header is not msgpack",
+        "src: refused 3 messages of strangers",
+    ]
+
+
+def test_a_stall_is_explained_block_by_block() -> None:
+    told = {
+        "src": status(state="blocked", edges=[account(FIRST, 300, 44, 256)], oldest={FIRST: 44}),
+        "relay": status(state="processing", working_on=[44, 45], idle_ns=2_500_000_000),
+        "sink": status(state="waiting", waits_for=["slot 44 of relay.out"]),
+        "over": status(state="ended"),
+    }
+    assert report.explain_stall(told, 2.1) == [
+        "no progress for 2 s:",
+        f"  src may not send: 256 slots from 44 on are unfinished behind {FIRST}",
+        "  relay has been working on slot 44 for 2.5 s",
+        "  sink waits for slot 44 of relay.out",
+    ]
+
+
+class Now:
+    """The monotonic clock, set by hand."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.seconds = 100.0
+        patch.setattr(time, "monotonic", lambda: self.seconds)
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Now:
+    return Now(monkeypatch)
+
+
+def stalls(progress: report.Progress, now: Now, told: dict[str, dict[str, Any]], seconds: float) -> list[float]:
+    found: list[float] = []
+    for _ in range(round(seconds / 0.25)):
+        now.seconds += 0.25
+        if stalled := progress.stalled(told):
+            found.append(stalled)
+    return found
+
+
+def test_a_stall_is_told_once_when_nothing_has_moved_for_two_seconds(now: Now) -> None:
+    progress = report.Progress()
+    assert stalls(progress, now, statuses(), 60) == [pytest.approx(2.0, abs=0.25)]
+
+
+@pytest.mark.parametrize("where", ["slots", "acknowledged"])
+def test_whatever_moves_is_progress(where: str, now: Now) -> None:
+    progress, told = report.Progress(), statuses()
+    for _ in range(20):
+        if where == "slots":
+            told["relay"]["slots"] += 1
+        else:
+            told["relay"]["edges"][0]["acknowledged"] += 1
+        assert stalls(progress, now, told, 1.5) == []
+
+
+def test_a_source_that_keeps_time_is_no_stall(now: Now) -> None:
+    progress, told = report.Progress(), statuses()
+    told["src"]["state"] = "pacing"
+    assert stalls(progress, now, told, 60) == []
+
+
+def test_a_run_that_always_stands_still_speaks_ever_less_often(now: Now) -> None:
+    progress, told = report.Progress(), statuses()
+    found: list[float] = []
+    for _ in range(100):
+        told["relay"]["slots"] += 1
+        found += stalls(progress, now, told, 10)
+    assert found == [pytest.approx(2, abs=0.3), pytest.approx(4, abs=0.3), pytest.approx(8, abs=0.3)]

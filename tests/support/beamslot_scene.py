@@ -1,0 +1,73 @@
+"""A small front end for tests of blocks: a 12 x 12 array, two users, four chains a column, made by the real blocks."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from beamslot.beamformers.combiner import Combiner
+from beamslot.catalogue import find
+from beamslot.estimators.oracle_ls import OracleLsEstimator
+from beamslot.frame import StreamInfo
+from beamslot.runtime import Block
+from beamslot.runtime.testing import Outcome, run_block
+from beamslot.sources.upa_source import UpaSource
+
+SLOTS = 12
+ARRAY = {"n_y": 12, "n_z": 12, "users": 2, "paths": 3, "snr_db": 15.0, "redraw": 3}
+
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "combiner": {"antennas_per_chain": 3, "groups": 2},
+    "gw_sc_vbi": {},
+    "head": {"slots": 7},
+    "jsonl_sink": {},
+    "nmse_sink": {},
+    "null_sink": {},
+    "omp": {"paths": 6, "grid": (24, 12)},
+    "oracle_ls": {},
+    "umi_source": {"n_y": 4, "n_z": 4, "users": 2, "redraw": 3},
+    "upa_source": ARRAY,
+}
+"""Parameters with which every block of the catalogue works on the scene."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Streams of the small front end, and what every block is fed from them."""
+
+    source: Outcome
+    combined: Outcome
+    oracle: Outcome
+
+    def feed(self, block: type[Block]) -> tuple[dict[str, Any], dict[str, StreamInfo]]:
+        """Return inputs and infos for a block, by the names of its ports."""
+        streams = {
+            "field": (self.source["field"], self.source.infos["field"]),
+            "truth": (self.source["truth"], self.source.infos["truth"]),
+            "rf": (self.combined["rf"], self.combined.infos["rf"]),
+            "stream": ({"rf": self.combined["rf"]}, self.combined.infos["rf"]),
+            "estimate": ({"oracle.estimate": self.oracle["estimate"]}, self.oracle.infos["estimate"]),
+        }
+        chosen = {port: streams[port] for port in block.inputs}
+        return {port: arrays for port, (arrays, _) in chosen.items()}, {
+            port: info for port, (_, info) in chosen.items()
+        }
+
+
+@lru_cache(maxsize=1)
+def scene() -> Scene:
+    """Return the scene."""
+    source = run_block(UpaSource(**ARRAY), slots=SLOTS, seed=5, name="source")
+    fed = {"field": source["field"]}, {"field": source.infos["field"]}
+    combined = run_block(Combiner(**PARAMETERS["combiner"]), fed[0], infos=fed[1], name="combiner")
+    inputs = {"rf": combined["rf"], "truth": source["truth"]}
+    infos = {"rf": combined.infos["rf"], "truth": source.infos["truth"]}
+    oracle = run_block(OracleLsEstimator(), inputs, infos=infos, name="oracle")
+    return Scene(source, combined, oracle)
+
+
+def run_on_scene(block_id: str, *, burst: int = 1, seed: int = 3, **parameters: Any) -> tuple[Block, Outcome]:
+    """Run a block of the catalogue on the scene."""
+    kind = find(block_id)
+    block = kind(**{**PARAMETERS[block_id], **parameters})
+    inputs, infos = scene().feed(kind)
+    return block, run_block(block, inputs, infos=infos, slots=SLOTS, burst=burst, seed=seed, name=block_id)
