@@ -1,0 +1,1 @@
+"""What stands between the antennas and the RF chains."""

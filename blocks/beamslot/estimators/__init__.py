@@ -1,0 +1,1 @@
+"""From what the RF chains see back to the channel."""

@@ -1,0 +1,60 @@
+"""The arrays that blocks of several families agree on: the truth of a simulated slot, and an estimate of it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beamslot.dsp.estimate import Estimate
+from beamslot.errors import PortMismatch
+from beamslot.frame import Array, Geometry, Operator, StreamInfo
+
+FIELD_AXES = "slot user y z"
+RF_AXES = "slot user y chain"
+
+PATHS: dict[str, Array] = {
+    "gain": Array.of("slot user path", np.complex64, "sqrt(W)"),
+    "u": Array.of("slot user path", np.float32),
+    "v": Array.of("slot user path", np.float32),
+    "mask": Array.of("slot user path", np.bool_),
+}
+"""Paths: gain at antenna (0, 0), direction coordinates u = sin(theta) cos(phi) and v = sin(phi), and which exist."""
+
+TRUTH: dict[str, Array] = {
+    "channel": Array.of(FIELD_AXES, np.complex64, "sqrt(W)"),
+    **PATHS,
+    "noise_var": Array.of("slot user", np.float32, "W"),
+    "draw": Array.of("slot", np.int64),
+}
+"""What a simulation knows: the channel without noise, its paths, the noise variance per antenna, the channel draw."""
+
+ESTIMATE: dict[str, Array] = {
+    "channel": Array.of(FIELD_AXES, np.complex64, "sqrt(W)"),
+    **PATHS,
+    "noise_var": Array.of("slot user", np.float32, "W"),
+    "error_var": Array.of("slot user", np.float32, "W"),
+    "iterations": Array.of("slot user", np.int32),
+    "converged": Array.of("slot user", np.bool_),
+}
+"""What every estimator gives; see beamslot.dsp.estimate.Estimate."""
+
+
+def operator_of(info: StreamInfo, where: str) -> tuple[Geometry, Operator]:
+    """Return the array and the measurement operator that a stream was measured with.
+
+    raises PortMismatch when the stream does not say
+    """
+    if info.geometry is None or info.operator is None:
+        raise PortMismatch(f"{where}: the stream carries no measurement operator; wanted that of a beamformer")
+    return info.geometry, info.operator
+
+
+def describe_estimate(info: StreamInfo, geometry: Geometry, paths: int) -> StreamInfo:
+    """Return the description of the estimates made from a stream of observations."""
+    axes = {"user": info.axes["user"], "y": geometry.n_y, "z": geometry.n_z, "path": paths}
+    return info.replace(arrays=ESTIMATE, axes=axes)
+
+
+def as_arrays(estimate: Estimate) -> dict[str, NDArray[Any]]:
+    """Return an estimate as the arrays of an output port."""
+    return {name: getattr(estimate, name) for name in ESTIMATE}

@@ -1,0 +1,1 @@
+"""Where slots end: judged, written, counted, cut off."""

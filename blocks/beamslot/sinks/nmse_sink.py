@@ -1,0 +1,64 @@
+"""Judge estimates against the truth: NMSE with its confidence interval, the Cramer-Rao bound beside it."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+from pydantic import Field
+
+from beamslot.dsp.bounds import crb_channel
+from beamslot.dsp.metrics import NmseMean, nmse
+from beamslot.frame import StreamInfo
+from beamslot.ports import ESTIMATE, TRUTH
+from beamslot.runtime import Block, In
+
+MOST_PATHS = 64
+"""Beyond so many paths the parameters are more than the observations, and the bound says nothing."""
+
+
+class NmseSink(Block):
+    """Mean over independent channel draws of ||h_hat - h||^2 / ||h||^2, in dB of the mean, per estimator.
+
+    Each estimate is joined with the truth in a pair of its own, so that a slow estimator does not hold up the others.
+    `crb` is the Cramer-Rao bound (true number of paths, angles and gains unknown), mean over one slot of every draw.
+    """
+
+    truth = In(TRUTH)
+    estimate = In({"channel": ESTIMATE["channel"]}, many=True)
+
+    crb: bool = Field(True, description="whether to compute the Cramer-Rao bound; it needs a measurement operator")
+
+    def start(self, truth: StreamInfo, estimate: dict[str, StreamInfo]) -> None:
+        """Begin to count."""
+        blocks = [stream.split(".")[0] for stream in estimate]
+        self._names = {s: b if blocks.count(b) == 1 else s for s, b in zip(estimate, blocks, strict=True)}
+        self._means = {name: NmseMean() for name in self._names.values()}
+        self._bound = NmseMean()
+        self._bounded: set[int] = set()
+        self._measured = {s: info for s, info in estimate.items() if info.operator is not None and info.geometry}
+        self._judge = next(iter(self._measured), None) if self.crb and truth.axes["path"] <= MOST_PATHS else None
+
+    def process(self, truth: dict[str, NDArray[Any]], estimate: dict[str, NDArray[Any]], source: str) -> None:
+        """Judge some slots of one estimator."""
+        self._means[self._names[source]].add(truth["draw"], nmse(estimate["channel"], truth["channel"]))
+        if source == self._judge:
+            self._add_bound(truth, self._measured[source])
+
+    def _add_bound(self, truth: dict[str, NDArray[Any]], info: StreamInfo) -> None:
+        if info.operator is None or info.geometry is None:
+            return
+        fresh = [row for row, draw in enumerate(truth["draw"].tolist()) if self._is_new(draw)]
+        if fresh:
+            gain, u, v, mask = (truth[name][fresh] for name in ("gain", "u", "v", "mask"))
+            noise_var_w = info.operator.weights.shape[-1] * truth["noise_var"][fresh]
+            bound = crb_channel(gain, u, v, mask, info.operator, info.geometry, noise_var_w)
+            self._bound.add(truth["draw"][fresh], bound)
+
+    def _is_new(self, draw: int) -> bool:
+        known = draw in self._bounded
+        self._bounded.add(draw)
+        return not known
+
+    def results(self) -> dict[str, Any]:
+        """Return the judgement of every estimator by its block's name, and the bound."""
+        judged = {name: mean.result() for name, mean in self._means.items()}
+        return judged if self._judge is None else judged | {"crb": self._bound.result()}
