@@ -1,0 +1,181 @@
+"""From a flowgraph as written to a checked graph, or to everything that is wrong with it at once.
+
+Where two problems have one cause it is said once: a block that cannot be had is stood in for by one that takes any
+parameter and has every port that an edge names, so that nothing else trips over it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from beamslot.catalogue import collect, find
+from beamslot.errors import FlowgraphError, UnknownBlock
+from beamslot.flowgraph.declarations import EdgeOptions, RunOptions
+from beamslot.flowgraph.draft import Draft, Edge, Head
+from beamslot.flowgraph.reading import Node, read
+from beamslot.flowgraph.values import Scope, written
+from beamslot.runtime.block import Block, In, Out, Port
+from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph, bad_parameters, check, near
+
+Model = TypeVar("Model", bound=BaseModel)
+AnyPort = TypeVar("AnyPort", bound=Port)
+
+
+def load(
+    source: Path | str | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    blocks: Sequence[Path | str] | Mapping[str, type[Block]] = (),
+) -> Graph:
+    """Return the checked graph of a flowgraph.
+
+    source: the path of a YAML file, or the same structure as a mapping
+    overrides: "name=value" for a variable or, where none is called so, for one of options.parameters;
+        "block.key=value" for a parameter of a block; of several for one name the last counts
+    blocks: Python files with blocks of one's own, or such blocks by id
+    raises FlowgraphError with every problem at once, each with its place
+    """
+    own = collect(blocks)
+    document, problems = read(source)
+    draft = Draft(document, problems)
+    for text in overrides:
+        draft.override(text)
+    default = Path(source).stem if isinstance(source, str | Path) else "graph"
+    return _Maker(draft, own).graph(default)
+
+
+class _Maker:
+    """Makes the graph of a draft."""
+
+    def __init__(self, draft: Draft, own: Mapping[str, type[Block]]) -> None:
+        self._draft, self._own = draft, own
+        self._problems = draft.problems
+        self._scope = Scope(draft.variables, self._problems)
+
+    def graph(self, default: str) -> Graph:
+        """Return the checked graph.
+
+        raises FlowgraphError with every problem
+        """
+        options = self._filled(RunOptions, self._draft.options, "options.parameters", "")
+        edges = self._edges()
+        graph = Graph(
+            name=options.id or default,
+            title=options.title,
+            blocks=self._blocks(edges),
+            edges=edges,
+            slots=options.slots,
+            slot_period=options.slot_period,
+            pace=options.rate,
+            burst=options.burst,
+            seed=options.seed,
+        )
+        if graph.blocks or not self._problems:
+            complete = not (self._draft.nameless or self._draft.lost)
+            self._collect(lambda: check(graph, complete=complete))
+        if self._problems:
+            raise FlowgraphError(*sorted(self._problems, key=_line))
+        return graph
+
+    def _collect(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except FlowgraphError as error:
+            self._problems += error.causes
+
+    def _filled(self, kind: type[Model], nodes: Mapping[str, Node], name: str, place: str) -> Model:
+        """Return the options that were written, defaults in place of those that are wrong."""
+        given = written(name, kind, nodes, self._scope, place)
+        try:
+            return kind(**given.parameters)
+        except ValidationError as error:
+            self._problems += bad_parameters(given, error)
+            wrong = {detail["loc"][0] for detail in error.errors()}
+            return kind(**{key: value for key, value in given.parameters.items() if key not in wrong})
+
+    def _edges(self) -> tuple[EdgeSpec, ...]:
+        found: dict[str, EdgeSpec] = {}
+        disabled = {head.name for head in self._draft.heads if not head.enabled}
+        for edge in self._draft.edges:
+            source, source_port, target, target_port = edge.ends
+            spec = EdgeSpec(source, source_port, target, target_port, place=edge.place)
+            unknown = [name for name in (source, target) if name not in self._draft.names]
+            if spec.name in found:
+                first = found[spec.name].place
+                self._draft.complain(edge.place, spec.name, f"stands twice; it stands first at {first}")
+            elif unknown and self._draft.nameless:
+                continue
+            elif unknown and disabled.intersection((source, target)):
+                advice = near(unknown[0], self._draft.names)
+                self._draft.complain(
+                    edge.place, spec.name, f"no block is called {unknown[0]!r}; {advice}", UnknownBlock
+                )
+            elif not disabled.intersection((source, target)):
+                found[spec.name] = self._queued(spec, edge)
+        return tuple(found.values())
+
+    def _queued(self, spec: EdgeSpec, edge: Edge) -> EdgeSpec:
+        options = self._filled(EdgeOptions, edge.params, f"{spec.name}: params", edge.place)
+        return EdgeSpec(**{**vars(spec), "window": options.window, "policy": options.policy})
+
+    def _blocks(self, edges: Sequence[EdgeSpec]) -> dict[str, BlockSpec]:
+        self._check_twins()
+        found: dict[str, BlockSpec] = {}
+        for head in self._draft.heads:
+            if head.enabled:
+                found[head.name] = self._block(head, edges)
+        return {name: spec for name, spec in found.items() if name}
+
+    def _block(self, head: Head, edges: Sequence[EdgeSpec]) -> BlockSpec:
+        """Return a block as written, or one that stands in where it cannot be had or is not the only one."""
+        kind = self._kind(head)
+        if kind is not None:
+            given = written(head.path, kind, head.parameters, self._scope, head.place)
+            spec = BlockSpec(head.path, kind, given.parameters, given.place, given.places, given.expressions)
+            if self._draft.names.count(head.name) == 1:
+                return spec
+            self._collect(spec.build)
+        return BlockSpec(head.name, _stand_in(head.name, edges), place=head.place)
+
+    def _check_twins(self) -> None:
+        first: dict[str, str] = {}
+        for head in self._draft.heads:
+            if head.name in first:
+                text = f"the name stands twice; it stands first at {first[head.name]}"
+                self._draft.complain(head.place, head.name, text)
+            elif head.name:
+                first[head.name] = head.place
+
+    def _kind(self, head: Head) -> type[Block] | None:
+        if head.id is None:
+            return None
+        try:
+            return find(head.id.value, self._own)
+        except FlowgraphError as error:
+            self._draft.complain(head.id.place, f"{head.path}.id", str(error), type(error))
+            return None
+
+
+def _stand_in(name: str, edges: Iterable[EdgeSpec]) -> type[Block]:
+    """Return a block that takes any parameter and has the ports that edges name."""
+
+    class StandIn(Block):
+        model_config = ConfigDict(extra="allow")
+
+    StandIn.outputs = {e.source_port: _named(Out(), e.source_port) for e in edges if e.source == name}
+    StandIn.inputs = {e.target_port: _named(In(many=True), e.target_port) for e in edges if e.target == name}
+    return StandIn
+
+
+def _named(port: AnyPort, name: str) -> AnyPort:
+    port.name = name
+    return port
+
+
+def _line(problem: FlowgraphError) -> int:
+    """Return the line that a message cites; those that cite none come last."""
+    found = re.match(r"[^\n]*?:(\d+): ", str(problem))
+    return int(found[1]) if found else 2**31

@@ -1,0 +1,53 @@
+"""The shipped flowgraphs run, lose nothing, and reach what they should."""
+
+from pathlib import Path
+
+import pytest
+
+import beamslot
+
+FLOWGRAPHS = Path(__file__).parents[2] / "flowgraphs"
+
+
+def run(name: str, slots: int, **parameters: object) -> beamslot.RunResult:
+    result = beamslot.run(FLOWGRAPHS / name, slots=slots, parameters=parameters)
+    assert result.ok
+    assert result["exit_code"] == 0
+    assert result["slots"] == slots
+    for edge in result.edges:
+        assert (edge["offered"], edge["acknowledged"], edge["dropped"], edge["in_flight"]) == (slots, slots, {}, 0)
+        assert edge["unmatched"] == 0
+    return result
+
+
+def test_hello_runs() -> None:
+    judged = run("hello.yml", 100).sinks["nmse"]
+    assert judged["omp"]["draws"] == 100
+    assert judged["omp"]["nmse_db"] < -15
+
+
+def test_the_main_job_gives_the_estimators_their_order() -> None:
+    judged = run("demo.yml", 100).sinks["nmse"]
+    assert judged["gw_sc_vbi"]["draws"] == 100
+    assert judged["gw_sc_vbi"]["nmse_db"] <= -15.0
+    assert judged["oracle"]["nmse_db"] < judged["crb"]["nmse_db"] < judged["gw_sc_vbi"]["nmse_db"]
+    assert judged["gw_sc_vbi"]["nmse_db"] < judged["omp"]["nmse_db"]
+
+
+def test_narrow_beams_in_spread_groups_beat_contiguous_ones_and_random_beams() -> None:
+    judged = run("beams.yml", 100).sinks["nmse"]
+    assert judged["omp_interleaved"]["nmse_db"] < judged["omp_contiguous"]["nmse_db"] - 2
+    assert judged["omp_contiguous"]["nmse_db"] < judged["omp_random"]["nmse_db"] - 1
+
+
+def test_3gpp_channels_run_through_the_same_chain() -> None:
+    pytest.importorskip("sionna")
+    judged = run("umi.yml", 32).sinks["nmse"]
+    for name in ("omp", "gw_sc_vbi"):
+        assert judged[name]["draws"] == 32
+        assert judged[name]["ci95_db"][1] < 0, "hundreds of rays: better than no estimate, for certain"
+
+
+def test_every_shipped_graph_is_run_here() -> None:
+    text = Path(__file__).read_text()
+    assert [path.name for path in FLOWGRAPHS.glob("*.yml") if f'"{path.name}"' not in text] == []
