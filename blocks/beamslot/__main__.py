@@ -1,0 +1,5 @@
+"""`python -m beamslot`."""
+
+from beamslot.cli import main
+
+raise SystemExit(main())

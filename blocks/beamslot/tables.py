@@ -1,0 +1,242 @@
+"""Reports of runs as tables: pure functions from what `launch` says to sheets, and from sheets to text and HTML.
+
+A report is the dict that `launch` returns; a status is the same so far, with `state` and `notes`.
+"""
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+Report = Mapping[str, Any]
+NONE = "-"
+BOUND = "crb"
+NOTES = 12
+"""Newest notes that stand under the live tables."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as texts; the first `left` columns are names, the others numbers.
+
+    columns: their heads; one that begins with "?" is left out where all its cells are 0
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+
+    def shown(self) -> "Sheet":
+        """Return the sheet as people see it, without the columns that say nothing."""
+        kept = [
+            index
+            for index, column in enumerate(self.columns)
+            if not column.startswith("?") or any(row[index] not in {"0", ""} for row in self.rows)
+        ]
+        columns = [self.columns[index].removeprefix("?") for index in kept]
+        return Sheet(self.title, columns, [[row[index] for index in kept] for row in self.rows], self.left)
+
+
+def number(value: Any, digits: int = 2) -> str:
+    """Return a number as people read it; what is not a number, as text."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+def span(microseconds: float | None) -> str:
+    """Return a time span in the unit that suits it."""
+    if microseconds is None:
+        return NONE
+    for limit, unit in ((1e3, "us"), (1e6, "ms")):
+        if microseconds < limit:
+            return f"{microseconds * 1e3 / limit:.3g} {unit}"
+    return f"{microseconds / 1e6:.3g} s"
+
+
+def rate(per_second: float | None) -> str:
+    """Return a rate of slots in the unit that suits it."""
+    if per_second is None:
+        return NONE
+    return f"{per_second / 1e3:.3g} k/s" if per_second >= 1e3 else f"{per_second:.3g} /s"
+
+
+def headline(report: Report, total: int | None = None) -> str:
+    """Return the run in one line: name, state, slots, rate, late slots, seconds."""
+    slots = number(report.get("slots") or 0)
+    parts = [
+        str(report.get("graph", "")),
+        str(report.get("state") or ("done" if report.get("ok") else "failed")),
+        f"{slots} of {number(total)} slots" if total else f"{slots} slots",
+        rate(report.get("slots_per_s")),
+        f"{number(report.get('late_slots') or 0)} late",
+        f"{report.get('seconds') or 0:.1f} s",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def block_sheet(report: Report) -> Sheet:
+    """Return slots, latency and restarts of each block, and the latency from end to end."""
+    rows = [
+        [name, number(block.get("slots") or 0), *_latency(block), number(block.get("restarts") or 0)]
+        for name, block in (report.get("blocks") or {}).items()
+    ]
+    if report.get("end_to_end"):
+        rows.append(["end to end", "", *_latency(report["end_to_end"]), ""])
+    return Sheet("Blocks", ("block", "slots", "p50", "p95", "p99", "?restarts"), rows)
+
+
+def _latency(times: Mapping[str, Any]) -> list[str]:
+    return [span(times.get(key)) for key in ("p50_us", "p95_us", "p99_us")]
+
+
+def edge_sheet(report: Report) -> Sheet:
+    """Return the account of each edge; `open` is what it does not explain, 0 where it closes."""
+    rows = [
+        [
+            edge["edge"],
+            edge.get("policy") or "block",
+            number(edge.get("offered") or 0),
+            number(edge.get("acknowledged") or 0),
+            drops(edge.get("dropped") or {}),
+            number(edge.get("in_flight") or 0),
+            number(edge.get("unmatched") or 0),
+            number(edge.get("redelivered") or 0),
+            number(unexplained(edge)),
+        ]
+        for edge in report.get("edges") or ()
+    ]
+    heads = ("edge", "policy", "offered", "acknowledged", "dropped", "in flight", "?unmatched", "?redelivered", "?open")
+    return Sheet("Edges [slots]", heads, rows, left=2)
+
+
+def flow_sheet(status: Report) -> Sheet:
+    """Return what is in flight and dropped on each edge now."""
+    rows = [
+        [edge["edge"], number(edge.get("in_flight") or 0), drops(edge.get("dropped") or {})]
+        for edge in status.get("edges") or ()
+    ]
+    return Sheet("Edges [slots]", ("edge", "in flight", "dropped"), rows)
+
+
+def drops(dropped: Mapping[str, int]) -> str:
+    """Return drops by reason as one cell: "12: latest 10, stopped 2"."""
+    reasons = ", ".join(f"{reason} {number(count)}" for reason, count in dropped.items() if count)
+    return f"{number(sum(dropped.values()))}: {reasons}" if reasons else "0"
+
+
+def unexplained(edge: Mapping[str, Any]) -> int:
+    """Return offered - acknowledged - dropped - in flight, 0 for an edge whose account closes."""
+    spent = sum((edge.get("dropped") or {}).values()) + (edge.get("acknowledged") or 0) + (edge.get("in_flight") or 0)
+    return (edge.get("offered") or 0) - spent
+
+
+def judged(results: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], float | None]:
+    """Return what a sink says of each estimate, by name, and the bound [dB] where it gives one as "crb".
+
+    An estimate is whatever has an NMSE.
+    """
+    found = {name: one for name, one in results.items() if isinstance(one, Mapping) and "nmse_db" in one}
+    bound = found.pop(BOUND, {})
+    return found, bound.get("nmse_db")
+
+
+def sink_sheets(report: Report) -> list[Sheet]:
+    """Return what each sink judged: its estimates beside the bound, then its other values."""
+    sheets: list[Sheet] = []
+    others: list[list[str]] = []
+    for name, results in (report.get("sinks") or {}).items():
+        estimates, bound = judged(results)
+        if estimates:
+            sheets.append(_estimates(name, estimates, bound))
+        rest = {key: value for key, value in results.items() if key not in {*estimates, BOUND}}
+        others += [[name, key, _plain(value)] for key, value in rest.items()]
+    return [*sheets, Sheet("Sinks", ("sink", "", "value"), others, left=2)]
+
+
+def _estimates(name: str, estimates: Mapping[str, Mapping[str, Any]], bound: float | None) -> Sheet:
+    rows: list[list[str]] = []
+    for estimate, one in estimates.items():
+        low, high = one.get("ci95_db") or (None, None)
+        interval = NONE if low is None and high is None else f"{number(low)} .. {number(high)}"
+        rows.append([estimate, number(one["nmse_db"]), interval, number(one.get("draws")), number(bound)])
+    return Sheet(f"{name}: NMSE", ("estimate", "NMSE [dB]", "95 % [dB]", "draws", "CRB [dB]"), rows)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items()) or NONE
+    if isinstance(value, list | tuple):
+        return " ".join(_plain(item) for item in value) or NONE
+    return number(value, 4)
+
+
+def sheets(report: Report) -> list[Sheet]:
+    """Return all tables of a finished run that have rows."""
+    every = [block_sheet(report), edge_sheet(report), *sink_sheets(report)]
+    return [sheet for sheet in every if sheet.rows]
+
+
+def render(sheet: Sheet) -> Table:
+    """Return a sheet for the terminal."""
+    sheet = sheet.shown()
+    table = Table(
+        title=Text(sheet.title), title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+    )
+    for index, column in enumerate(sheet.columns):
+        name = index < sheet.left
+        table.add_column(
+            Text(column), justify="left" if name else "right", overflow="fold", no_wrap=not index or not name
+        )
+    for row in sheet.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def closing(report: Report, total: int | None = None) -> RenderableType:
+    """Return the tables that end a run."""
+    style = "bold green" if report.get("ok") else "bold red"
+    parts: list[RenderableType] = [Text(headline(report, total), style=style)]
+    for sheet in sheets(report):
+        parts += ["", render(sheet)]
+    if report.get("logs"):
+        parts += ["", Text(f"logs: {report['logs']}")]
+    return Group(*parts)
+
+
+def live(status: Report, total: int | None = None) -> RenderableType:
+    """Return the tables that show a run while it lasts."""
+    parts: list[RenderableType] = [Text(headline(status, total), style="bold")]
+    if total:
+        through = min((block.get("slots") or 0 for block in (status.get("blocks") or {}).values()), default=0)
+        parts.append(ProgressBar(total=total, completed=min(through, total), width=60))
+    parts += [render(sheet) for sheet in (block_sheet(status), flow_sheet(status)) if sheet.rows]
+    parts += [Text(f"! {note}", style="yellow") for note in (status.get("notes") or [])[-NOTES:]]
+    return Group(*parts)
+
+
+def to_html(title: str, tables: Iterable[Sheet]) -> str:
+    """Return sheets as HTML for a notebook."""
+    parts = [f"<p><b>{html.escape(title)}</b></p>"]
+    for sheet in (table.shown() for table in tables):
+        head = "".join(_cell("th", text, i < sheet.left) for i, text in enumerate(sheet.columns))
+        body = "".join(
+            f"<tr>{''.join(_cell('td', text, i < sheet.left) for i, text in enumerate(row))}</tr>" for row in sheet.rows
+        )
+        parts.append(
+            f"<table><caption>{html.escape(sheet.title)}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+    return "\n".join(parts)
+
+
+def _cell(tag: str, text: str, name: bool) -> str:
+    return f'<{tag} style="text-align:{"left" if name else "right"}">{html.escape(text)}</{tag}>'

@@ -1,0 +1,157 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from beamslot import tables
+
+REPORT = {
+    "graph": "demo",
+    "slots": 2000,
+    "seconds": 1.712,
+    "slots_per_s": 1168.2,
+    "late_slots": 3,
+    "edges": [
+        {
+            "edge": "source.field > combiner.field",
+            "policy": "block",
+            "offered": 2000,
+            "acknowledged": 1900,
+            "dropped": {"done": 60, "stopped": 0},
+            "unmatched": 1,
+            "in_flight": 39,
+            "redelivered": 7,
+        }
+    ],
+    "blocks": {
+        "source": {"slots": 2000, "p50_us": 83.4, "p95_us": 1520.0, "p99_us": 2.5e6, "restarts": 0},
+        "idle": {"slots": 0, "p50_us": None, "p95_us": None, "p99_us": None, "restarts": 0},
+    },
+    "end_to_end": {"p50_us": 310.0, "p95_us": 400.0, "p99_us": 500.0},
+    "sinks": {
+        "nmse": {
+            "gw": {"nmse_db": -21.257, "ci95_db": [-21.5, -21.01], "draws": 2000},
+            "ls": {"nmse_db": None, "ci95_db": None, "draws": 0},
+            "noisy": {"nmse_db": 0.5, "ci95_db": [None, 1.5], "draws": 3},
+            "crb": {"nmse_db": -24.0, "ci95_db": [-24.1, -23.9], "draws": 2000},
+            "reference": "truth",
+        },
+        "file": {"written": 12},
+    },
+    "ok": True,
+    "exit_code": 0,
+    "problems": [],
+    "logs": "logs/demo",
+}
+
+
+def text_of(renderable, width=160):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def row_of(text, name):
+    return next(line.split() for line in text.splitlines() if line.split()[:1] == [name])
+
+
+def test_the_headline_says_how_far_how_fast_and_how_late():
+    assert tables.headline(REPORT, 2000) == "demo  done  2,000 of 2,000 slots  1.17 k/s  3 late  1.7 s"
+    assert tables.headline({**REPORT, "state": "running"}) == "demo  running  2,000 slots  1.17 k/s  3 late  1.7 s"
+    assert "failed" in tables.headline({**REPORT, "ok": False})
+
+
+def test_the_headline_of_a_run_that_never_began_has_only_zeros():
+    assert tables.headline({"ok": False, "problems": ["no"]}) == "failed  0 slots  -  0 late  0.0 s"
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "said"), [(None, "-"), (0.4, "0.4 us"), (83.4, "83.4 us"), (1520.0, "1.52 ms"), (2.5e6, "2.5 s")]
+)
+def test_a_time_span_has_the_unit_that_suits_it(microseconds, said):
+    assert tables.span(microseconds) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(None, "-"), (12345, "12,345"), (1.005, "1.00"), ("x", "x"), (True, "True")]
+)
+def test_a_number_is_written_for_people(value, said):
+    assert tables.number(value) == said
+
+
+@pytest.mark.parametrize(("value", "said"), [(None, "-"), (999.0, "999 /s"), (1000.0, "1 k/s"), (2.5, "2.5 /s")])
+def test_a_rate_has_the_unit_that_suits_it(value, said):
+    assert tables.rate(value) == said
+
+
+def test_the_closing_tables_hold_latency_per_block_and_end_to_end():
+    text = text_of(tables.closing(REPORT, 2000))
+    assert row_of(text, "source") == ["source", "2,000", "83.4", "us", "1.52", "ms", "2.5", "s"]
+    assert row_of(text, "idle") == ["idle", "0", "-", "-", "-"]
+    assert row_of(text, "end")[3:9] == ["310", "us", "400", "us", "500", "us"]
+    assert "logs: logs/demo" in text
+
+
+def test_the_account_of_an_edge_names_drops_by_reason_and_what_is_left_unexplained():
+    text = text_of(tables.closing(REPORT))
+    line = next(line for line in text.splitlines() if line.startswith("source.field >"))
+    assert line.split()[3:] == ["block", "2,000", "1,900", "60:", "done", "60", "39", "1", "7", "1"]
+    assert tables.unexplained(REPORT["edges"][0]) == 2000 - 1900 - 60 - 39
+
+
+def test_each_estimator_stands_with_its_interval_beside_the_bound():
+    text = text_of(tables.closing(REPORT))
+    assert row_of(text, "gw") == ["gw", "-21.26", "-21.50", "..", "-21.01", "2,000", "-24.00"]
+    assert row_of(text, "ls") == ["ls", "-", "-", "0", "-24.00"]
+    assert row_of(text, "noisy") == ["noisy", "0.50", "-", "..", "1.50", "3", "-24.00"]
+    assert row_of(text, "nmse") == ["nmse", "reference", "truth"]
+    assert row_of(text, "file") == ["file", "written", "12"]
+
+
+def test_a_report_of_a_bad_graph_has_a_headline_and_no_tables():
+    report = {"ok": False, "exit_code": 2, "problems": ["demo.yml:3: no"]}
+    assert tables.sheets(report) == []
+    assert text_of(tables.closing(report)).strip().startswith("failed")
+
+
+def test_a_column_that_says_nothing_is_left_out():
+    edge = {**REPORT["edges"][0], "unmatched": 0, "redelivered": 0, "in_flight": 40}
+    heads = tables.edge_sheet({"edges": [edge]}).shown().columns
+    assert heads == ["edge", "policy", "offered", "acknowledged", "dropped", "in flight"]
+    assert tables.edge_sheet(REPORT).shown().columns[-3:] == ["unmatched", "redelivered", "open"]
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are():
+    report = {**REPORT, "graph": "[red]x[/red]", "blocks": {"[b]n[/b]": {"slots": 1}}, "end_to_end": {}}
+    text = text_of(tables.closing(report))
+    assert "[red]x[/red]" in text
+    assert "[b]n[/b]" in text
+
+
+def test_the_live_tables_show_progress_flow_and_the_newest_notes():
+    notes = [f"note {index}" for index in range(tables.NOTES + 3)]
+    text = text_of(tables.live({**REPORT, "state": "running", "notes": notes}, 4000))
+    assert "2,000 of 4,000 slots" in text
+    line = next(line for line in text.splitlines() if line.startswith("source.field >"))
+    assert line.split()[3:] == ["39", "60:", "done", "60"]
+    assert f"! note {tables.NOTES + 2}" in text
+    assert "! note 2\n" not in text
+
+
+def test_the_live_tables_of_a_run_that_is_only_starting_are_not_an_error():
+    assert "starting" in text_of(tables.live({"graph": "demo", "state": "starting", "notes": []}))
+
+
+def test_numbers_stand_right_and_names_left():
+    sheet = tables.Sheet("t", ("name", "value"), [["a", "1"], ["longer", "1000"]])
+    lines = text_of(tables.render(sheet)).splitlines()
+    assert lines[2].rstrip() == "a           1"
+    assert lines[3].rstrip() == "longer   1000"
+
+
+def test_html_escapes_what_came_from_a_graph():
+    text = tables.to_html("<run>", [tables.Sheet("<t>", ("<h>", "n"), [["<script>", "1"]])])
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert "&lt;run&gt;" in text
+    assert text.count("<tr>") == 2
