@@ -59,7 +59,7 @@ def decibels(values: Any) -> float:
     return float(10 * np.log10(np.mean(values)))
 
 
-# Measured over 300 other draws: MEASURED.
+# Over 300 other draws: means of -11.4, -20.7 and -31.9 dB, worst draws of -6.3, -15.7 and -25.3 dB.
 @pytest.mark.parametrize(("snr_db", "mean", "worst"), [(-5, -11.0, -5.5), (5, -20.5, -14.0), (15, -31.4, -23.0)])
 def test_the_robust_form_is_as_accurate_as_measured(snr_db: float, mean: float, worst: float) -> None:
     _, error = judged("robust", snr_db)
@@ -152,6 +152,19 @@ def test_silence_has_no_paths_and_no_noise(form: Form) -> None:
     assert not found.channel.any()
     np.testing.assert_array_equal(found.noise_var, 0)
     np.testing.assert_array_equal(found.error_var, 0)
+
+
+def test_a_slot_that_is_not_finite_spoils_no_other() -> None:
+    _, observation = observed(5, 3)
+    estimator = GwScVbi(FULL, grouped())
+    whole = estimator.estimate(observation)
+    observation[1, 4, 2] = np.nan
+    found = estimator.estimate(observation)
+    assert not found.mask[1].any()
+    assert np.isnan(found.noise_var[1])
+    assert np.isnan(found.error_var[1])
+    np.testing.assert_array_equal(found.channel[[0, 2]], whole.channel[[0, 2]])
+    np.testing.assert_array_equal(found.channel[1], 0)
 
 
 @pytest.mark.parametrize("form", ["robust", "as_printed"])

@@ -94,8 +94,10 @@ class GwScVbi:
         observation: (..., y, chain) complex64 [sqrt(W)], y = F_a h + w
         returns an Estimate, paths sorted by power. error_var is the expectation, under the posterior, of the error
             from gains, directions and existence of the paths found, and of the power of those below the threshold
-            (form "robust"; the latter leans on the prior of number and power). It knows nothing of model errors: paths
-            outside the guarded interval, curved wave fronts, a strong path that was missed.
+            (form "robust"; the latter leans on the prior of number and power). Over ten-path channels at -5, 5, 15 dB
+            its mean was 0.1, 1.1 and 0.7 dB low, with 22 paths at 5 dB 3 dB low. It knows nothing of model errors:
+            paths outside the guarded interval, curved wave fronts, a strong path taken for another.
+            A slot that is not finite comes back without paths, noise_var and error_var NaN.
         raises ShapeError when the last two axes are not (y, chain) of the operator
         """
         wanted = self._operator.weights.shape[:2]

@@ -25,7 +25,7 @@ class GwScVbiEstimator(Block):
     max_paths: int = Field(32, ge=1, description="largest number of paths")
     group_rounds: int | None = Field(None, ge=0, description="iterations at most in the groups; 0 leaves them out")
     joint_rounds: int = Field(40, ge=1, description="iterations at most in the joint stage")
-    guard: float = Field(1 / 24, ge=0, description="searched beyond the beams' interval on each side, in v")
+    guard: float = Field(0.045, ge=0, description="searched beyond the beams' interval on each side, in v")
 
     def start(self, rf: StreamInfo) -> StreamInfo:
         """Build the sensing tables for the operator that the stream carries."""
