@@ -23,7 +23,7 @@ PATHS: dict[str, Array] = {
 TRUTH: dict[str, Array] = {
     "channel": Array.of(FIELD_AXES, np.complex64, "sqrt(W)"),
     **PATHS,
-    "noise_var": Array.of("slot user", np.float32, "W"),
+    "antenna_noise_var": Array.of("slot user", np.float32, "W"),
     "draw": Array.of("slot", np.int64),
 }
 """What a simulation knows: the channel without noise, its paths, the noise variance per antenna, the channel draw."""
@@ -36,7 +36,7 @@ ESTIMATE: dict[str, Array] = {
     "iterations": Array.of("slot user", np.int32),
     "converged": Array.of("slot user", np.bool_),
 }
-"""What every estimator gives; see beamslot.dsp.estimate.Estimate."""
+"""What every estimator gives, see beamslot.dsp.estimate.Estimate; noise_var is that of an entry of y = F_a h + w."""
 
 
 def operator_of(info: StreamInfo, where: str) -> tuple[Geometry, Operator]:

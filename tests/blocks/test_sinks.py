@@ -12,7 +12,9 @@ from beamslot.errors import BadParam, BlockFailed
 from beamslot.frame import Describe, Eos, Frame, Gap
 from beamslot.runtime.block import RunContext
 from beamslot.runtime.core import Core, Input
+from beamslot.runtime.testing import run_block
 from beamslot.sinks.jsonl_sink import JsonlSink
+from beamslot.sinks.nmse_sink import NmseSink
 
 
 def test_nmse_is_the_mean_over_draws_of_the_mean_over_their_slots_and_users() -> None:
@@ -29,7 +31,7 @@ def test_the_bound_is_taken_at_the_first_slot_of_every_draw() -> None:
     truth, info = scene().source["truth"], scene().combined.infos["rf"]
     rows = np.arange(0, SLOTS, 3)
     gain, u, v, mask = (truth[name][rows] for name in ("gain", "u", "v", "mask"))
-    bound = crb_channel(gain, u, v, mask, info.operator, info.geometry, 3 * truth["noise_var"][rows])
+    bound = crb_channel(gain, u, v, mask, info.operator, info.geometry, 3 * truth["antenna_noise_var"][rows])
     assert judged["crb"]["draws"] == 4
     assert judged["crb"]["nmse_db"] == pytest.approx(10 * np.log10(bound.mean()), abs=1e-6)
     assert "crb" not in run_on_scene("nmse_sink", crb=False)[0].results()
@@ -80,6 +82,23 @@ def test_head_passes_exactly_the_first_slots_and_ends(burst: int) -> None:
     np.testing.assert_array_equal(made["first"]["rf"], scene().combined["rf"][:7])
     assert isinstance(made.items[-1][1], Eos)
     assert made.items[-1][1].first == 7
+
+
+def test_estimates_that_are_not_finite_are_left_out_and_said() -> None:
+    inputs, infos = scene().feed(NmseSink)
+    oracle = inputs["estimate"]["oracle.estimate"]
+    channel = oracle["channel"].copy()
+    channel[4:6, 0, 0, 0] = np.nan
+    sink = NmseSink()
+    run_block(sink, {**inputs, "estimate": {"bad.estimate": {**oracle, "channel": channel}}}, infos=infos)
+    judged = sink.results()["bad"]
+    assert (judged["not_finite"], judged["first_not_finite"]) == (2, 4)
+    assert np.isfinite(judged["nmse_db"])
+
+
+def test_a_file_that_cannot_be_written_is_named_before_the_first_slot() -> None:
+    with pytest.raises(BadParam, match=r"jsonl_sink\.path: /nowhere/a cannot be written: No such file or directory"):
+        run_on_scene("jsonl_sink", path="/nowhere/a")
 
 
 def test_null_sink_counts() -> None:

@@ -20,13 +20,13 @@ def test_the_field_is_the_channel_plus_noise_at_the_snr_per_antenna() -> None:
     count = noise.size
     assert power == pytest.approx(10**-0.3, abs=5 * 10**-0.3 / np.sqrt(count))
     np.testing.assert_allclose(np.sum(np.abs(channel) ** 2, (2, 3)), 256, rtol=1e-5)
-    np.testing.assert_allclose(made["truth"]["noise_var"], 10**-0.3, rtol=1e-6)
+    np.testing.assert_allclose(made["truth"]["antenna_noise_var"], 10**-0.3, rtol=1e-6)
 
 
 def test_the_literal_snr_lowers_the_noise_by_the_antennas_of_a_chain() -> None:
     per_chain = run_block(UpaSource(n_y=4, n_z=12, snr_reference="chain", antennas_per_chain=12), slots=1)
     per_antenna = run_block(UpaSource(n_y=4, n_z=12), slots=1)
-    ratio = per_antenna["truth"]["noise_var"] / per_chain["truth"]["noise_var"]
+    ratio = per_antenna["truth"]["antenna_noise_var"] / per_chain["truth"]["antenna_noise_var"]
     np.testing.assert_allclose(ratio, 12, rtol=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,8 +46,13 @@ class JsonlSink(Block):
             raise BadParam(f"{self.run.name}.path: {self.path} is there already, and existing is refuse")
         self._names = self.arrays or tuple(stream.arrays)
         self._lines = 0
-        mode = "ab" if self.existing == "append" else "wb"
-        self._file = Path(self.path).open(mode, buffering=0)  # noqa: SIM115  (stop closes it)
+        self._file = self._open()
+
+    def _open(self) -> FileIO:
+        try:
+            return FileIO(self.path, "a" if self.existing == "append" else "w")
+        except OSError as error:
+            raise BadParam(f"{self.run.name}.path: {self.path} cannot be written: {error.strerror}") from None
 
     def process(self, stream: dict[str, NDArray[Any]], slots: range) -> None:
         """Append the lines of these slots; they are in the file when this returns."""

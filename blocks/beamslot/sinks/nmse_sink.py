@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -33,13 +34,20 @@ class NmseSink(Block):
         self._names = {s: b if blocks.count(b) == 1 else s for s, b in zip(estimate, blocks, strict=True)}
         self._means = {name: NmseMean() for name in self._names.values()}
         self._bound = NmseMean()
+        self._unsound: dict[str, list[int]] = {}
         self._bounded: set[int] = set()
         self._measured = {s: info for s, info in estimate.items() if info.operator is not None and info.geometry}
         self._judge = next(iter(self._measured), None) if self.crb and truth.axes["path"] <= MOST_PATHS else None
 
-    def process(self, truth: dict[str, NDArray[Any]], estimate: dict[str, NDArray[Any]], source: str) -> None:
+    def process(
+        self, truth: dict[str, NDArray[Any]], estimate: dict[str, NDArray[Any]], slots: range, source: str
+    ) -> None:
         """Judge some slots of one estimator."""
-        self._means[self._names[source]].add(truth["draw"], nmse(estimate["channel"], truth["channel"]))
+        name, error = self._names[source], nmse(estimate["channel"], truth["channel"])
+        sound = np.isfinite(error).reshape(len(slots), -1).all(-1)
+        self._means[name].add(truth["draw"][sound], error[sound])
+        if not sound.all():
+            self._unsound.setdefault(name, [0, slots[int(np.argmin(sound))]])[0] += int((~sound).sum())
         if source == self._judge:
             self._add_bound(truth, self._measured[source])
 
@@ -49,7 +57,7 @@ class NmseSink(Block):
         fresh = [row for row, draw in enumerate(truth["draw"].tolist()) if self._is_new(draw)]
         if fresh:
             gain, u, v, mask = (truth[name][fresh] for name in ("gain", "u", "v", "mask"))
-            noise_var_w = info.operator.weights.shape[-1] * truth["noise_var"][fresh]
+            noise_var_w = info.operator.weights.shape[-1] * truth["antenna_noise_var"][fresh]
             bound = crb_channel(gain, u, v, mask, info.operator, info.geometry, noise_var_w)
             self._bound.add(truth["draw"][fresh], bound)
 
@@ -59,6 +67,11 @@ class NmseSink(Block):
         return not known
 
     def results(self) -> dict[str, Any]:
-        """Return the judgement of every estimator by its block's name, and the bound."""
+        """Return the judgement of every estimator by its block's name, and the bound.
+
+        Slots whose error is not a finite number are left out of the mean, and said: how many, and the first.
+        """
         judged = {name: mean.result() for name, mean in self._means.items()}
+        for name, (count, first) in self._unsound.items():
+            judged[name] |= {"not_finite": count, "first_not_finite": first}
         return judged if self._judge is None else judged | {"crb": self._bound.result()}

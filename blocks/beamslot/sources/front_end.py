@@ -27,7 +27,7 @@ def observe(
         "u": paths.u,
         "v": paths.v,
         "mask": paths.mask,
-        "noise_var": np.full(paths.gain.shape[:2], noise_var, np.float32),
+        "antenna_noise_var": np.full(paths.gain.shape[:2], noise_var, np.float32),
         "draw": paths.draw,
     }
     return {"field": field, "truth": truth}
