@@ -8,7 +8,7 @@ import pytest
 from beamslot_scene import SLOTS, run_on_scene, scene
 
 from beamslot.catalogue import CATALOGUE, find
-from beamslot.errors import BlockFailed, FlowgraphError, FrameError
+from beamslot.errors import BlockFailed, FlowgraphError, FrameError, ShapeError
 from beamslot.frame import Frame
 from beamslot.runtime.testing import run_block
 
@@ -83,9 +83,10 @@ def test_an_array_of_the_wrong_shape_is_refused_by_name(block_id: str) -> None:
     sized = [port for port in inputs if isinstance(inputs[port], np.ndarray)]
     if not sized:
         pytest.skip("takes any stream, or several arrays")
-    outcome = run_block(
-        kind(**extra(block_id)), {**inputs, sized[0]: inputs[sized[0]][..., :-1]}, infos=infos, name=block_id
-    )
+    given = {**inputs, sized[0]: inputs[sized[0]][..., :-1]}
+    with pytest.raises(ShapeError, match=f"^{sized[0]}: {sized[0]} has shape"):
+        run_block(kind(**extra(block_id)), given, infos=infos, name=block_id)
+    outcome = run_block(kind(**extra(block_id)), given, infos=infos, name=block_id, strict=False)
     assert outcome.core is not None
     assert outcome.core.misfits == {"corrupt": SLOTS}
 

@@ -101,5 +101,21 @@ def test_a_file_that_cannot_be_written_is_named_before_the_first_slot() -> None:
         run_on_scene("jsonl_sink", path="/nowhere/a")
 
 
+def test_a_description_that_changes_on_the_way_does_not_reset_what_was_judged_or_written(tmp_path: Path) -> None:
+    inputs, infos = scene().feed(NmseSink)
+    sink = NmseSink()
+    run_block(sink, inputs, infos=infos)
+    before = sink.results()
+    sink.start(infos["truth"], {"oracle.estimate": infos["estimate"].replace(carrier=1e9)})
+    assert sink.results() == before
+    file = JsonlSink(path=str(tmp_path / "a.jsonl"))
+    info, rf = scene().combined.infos["rf"], scene().combined["rf"]
+    for carrier in (0.0, 1e9):
+        file.start(info.replace(carrier=carrier))
+        file.process({"rf": rf[:1]}, range(1))
+    file.stop()
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
+
+
 def test_null_sink_counts() -> None:
     assert run_on_scene("null_sink")[0].results() == {"slots": SLOTS, "missed": 0}

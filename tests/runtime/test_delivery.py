@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from beamslot_probes import CheckSink, CountingSource, FirstSlots, PairSink, Relay
 from beamslot_runs import Runner, assert_balanced, edges_of, graph, until
-from beamslot_stray import Filter, Judge, Slide
+from beamslot_stray import Filter, Garbling, Judge, Slide
 
+from beamslot.frame import Describe
+from beamslot.runtime import rundir
 from beamslot.runtime.graph import Graph, minimum_window
+from beamslot.runtime.taps import listen
 
 CHAIN = {"src": CountingSource, "relay": Relay, "sink": CheckSink}
 CHAIN_EDGES = ("src.numbers > relay.numbers", "relay.out > sink.numbers")
@@ -25,7 +28,7 @@ def delivered(report: dict[str, Any], slots: int, **sinks: int) -> None:
         assert report["sinks"][name] == {"seen": seen, "bad": 0, "missed": report["sinks"][name]["missed"]}, name
 
 
-@pytest.mark.parametrize(("slots", "burst"), [(100_000, 16), (25_000, 1)])
+@pytest.mark.parametrize(("slots", "burst"), [(100_000, 1), (100_000, 16)])
 def test_every_slot_is_delivered_once_in_order_and_unharmed(slots: int, burst: int, runs: Runner) -> None:
     report = runs(graph(CHAIN, *CHAIN_EDGES, slots=slots, burst=burst), seconds=100)
     delivered(report, slots, sink=slots)
@@ -37,7 +40,10 @@ def test_every_slot_is_delivered_once_in_order_and_unharmed(slots: int, burst: i
 def diamond(*holds: Any, slots: int, burst: int = 1, window: int | None = None) -> Graph:
     """A source that a sink meets twice: directly, and through blocks that hold (a number, or size and hop)."""
     names = [f"h{number}" for number in range(len(holds))]
-    kinds = [(Relay, {"hold": hold}) if isinstance(hold, int) else (Slide, dict(zip(("size", "step"), hold, strict=True))) for hold in holds]
+    kinds = [
+        (Relay, {"hold": hold}) if isinstance(hold, int) else (Slide, dict(zip(("size", "step"), hold, strict=True)))
+        for hold in holds
+    ]
     blocks = {"src": CountingSource, **dict(zip(names, kinds, strict=True)), "pair": PairSink}
     outputs = ["src.numbers", *(f"{name}.out" for name in names)]
     edges = [f"{output} > {name}.numbers" for output, name in zip(outputs, names, strict=False)]
@@ -90,26 +96,36 @@ def test_what_a_block_filters_is_a_counted_gap_and_finished(runs: Runner) -> Non
 
 
 def test_a_stream_fans_out_to_all_its_consumers(runs: Runner) -> None:
-    blocks = {"src": CountingSource, "fast": CheckSink, "relay": Relay, "far": CheckSink, "slow": (CheckSink, {"work": 0.0005})}
-    edges = ("src.numbers > fast.numbers", "src.numbers > relay.numbers", "relay.out > far.numbers", "src.numbers > slow.numbers")
+    blocks = {
+        "src": CountingSource,
+        "fast": CheckSink,
+        "relay": Relay,
+        "far": CheckSink,
+        "slow": (CheckSink, {"work": 0.0005}),
+    }
+    edges = (
+        "src.numbers > fast.numbers",
+        "src.numbers > relay.numbers",
+        "relay.out > far.numbers",
+        "src.numbers > slow.numbers",
+    )
     report = runs(graph(blocks, *edges, slots=2000))
     delivered(report, 2000, fast=2000, far=2000, slow=2000)
     assert_balanced(report)
 
 
 def test_a_slow_estimator_does_not_keep_a_sink_from_judging_the_others(runs: Runner) -> None:
-    blocks = {"src": CountingSource, "quick": Relay, "slow": (Relay, {"work": 0.05}), "judge": Judge}
+    blocks = {"src": CountingSource, "quick": Relay, "slow": (Relay, {"work": 0.02}), "judge": Judge}
     edges = (
         "src.numbers > quick.numbers", "src.numbers > slow.numbers", "src.numbers > judge.truth",
         "quick.out > judge.estimate", "slow.out > judge.estimate",
     )  # fmt: skip
-    run = runs.start(graph(blocks, *edges, slots=300))
-    seen = until(lambda: (judged := run.status.get("sinks", {}).get("judge", {})).get("quick.out", 0) > 200 and judged)
+    run = runs.start(graph(blocks, *edges, slots=150))
+    seen = until(lambda: (judged := run.status.get("sinks", {}).get("judge", {})).get("quick.out") == 150 and judged)
     assert seen.get("slow.out", 0) < 100
-    os.kill(run.block("slow"), signal.SIGCONT)
     report = run.report()
     assert report["problems"] == []
-    assert report["sinks"]["judge"] == {"quick.out": 300, "slow.out": 300, "bad": 0}
+    assert report["sinks"]["judge"] == {"quick.out": 150, "slow.out": 150, "bad": 0}
 
 
 def test_a_head_on_the_only_branch_ends_an_endless_source(runs: Runner) -> None:
@@ -120,16 +136,22 @@ def test_a_head_on_the_only_branch_ends_an_endless_source(runs: Runner) -> None:
     assert report["sinks"]["left"] == {"seen": 1000, "bad": 0, "missed": 0}
     accounts = edges_of(report)
     assert accounts["head.out > left.left"]["offered"] == 1000
-    for name in edges[:2]:
-        assert accounts[name]["acknowledged"] == 1000
-        assert set(accounts[name]["dropped"]) <= {"done"}
+    assert accounts["relay.out > head.numbers"]["acknowledged"] == 1000
+    assert accounts["src.numbers > relay.numbers"]["acknowledged"] >= 1000
     assert_balanced(report, reasons=["done"])
 
 
-@pytest.mark.parametrize(("slots", "head", "burst"), [(2000, 10, 1), (20, 10, 1), (100, 95, 10), (20, 3, 20), (20, 20, 1)])
+@pytest.mark.parametrize(
+    ("slots", "head", "burst"), [(2000, 10, 1), (20, 10, 1), (100, 95, 10), (20, 3, 20), (20, 20, 1)]
+)
 def test_a_head_on_one_branch_leaves_the_other_alone(slots: int, head: int, burst: int, runs: Runner) -> None:
     blocks = {"src": CountingSource, "head": (FirstSlots, {"slots": head}), "pair": PairSink, "sink": CheckSink}
-    edges = ("src.numbers > head.numbers", "head.out > pair.left", "src.numbers > pair.right", "src.numbers > sink.numbers")
+    edges = (
+        "src.numbers > head.numbers",
+        "head.out > pair.left",
+        "src.numbers > pair.right",
+        "src.numbers > sink.numbers",
+    )
     report = runs(graph(blocks, *edges, slots=slots, burst=burst))
     delivered(report, slots, sink=slots)
     assert report["sinks"]["pair"] == {"seen": head, "bad": 0, "missed": slots - head}
@@ -184,3 +206,32 @@ def test_an_output_without_consumer_holds_up_nobody(runs: Runner) -> None:
     report = runs(graph({"src": CountingSource, "relay": Relay}, "src.numbers > relay.numbers", slots=500))
     delivered(report, 500)
     assert_balanced(report)
+
+
+@pytest.mark.parametrize("at", [7, 19], ids=["within", "before the end"])
+def test_a_message_damaged_on_the_way_is_counted_and_fails_the_run(at: int, runs: Runner) -> None:
+    blocks = {"src": (Garbling, {"at": at}), "pair": PairSink}
+    edges = ("src.numbers > pair.left", "src.numbers > pair.right")
+    report = runs(graph(blocks, *edges, slots=20))
+    assert (report["ok"], report["exit_code"]) == (False, 3)
+    assert report["problems"] == [f"{name}: 1 slots lost on a lossless edge" for name in edges]
+    said = "CorruptFrame: header is not msgpack: ExtraData: unpack(b) received extra data."
+    assert report["notes"] == [f"{name}: {said}" for name in edges]
+    assert report["sinks"]["pair"] == {"seen": 19, "bad": 0, "missed": 1}
+    assert_balanced(report, reasons=["lost"])
+
+
+def test_a_block_that_works_long_still_serves_its_tap_and_its_acknowledgements(runs: Runner) -> None:
+    blocks = {"src": CountingSource, "relay": (Relay, {"hang_at": 300}), "sink": CheckSink}
+    run = runs.start(graph(blocks, *CHAIN_EDGES))
+    until(lambda: run.status.get("blocks", {}).get("relay", {}).get("slots") == 300)
+    (card,) = rundir.runs()
+    stream = listen(card["ports"]["relay.out"], "relay.out")
+    assert isinstance(next(stream), Describe)
+    stream.close()  # type: ignore[attr-defined]
+    # The sink's acknowledgements were taken and passed on, although the relay is in slot 300 all the time.
+    assert until(lambda: edges_of(run.status)[CHAIN_EDGES[0]]["acknowledged"]) == 300
+    run.signal(signal.SIGINT)
+    until(lambda: run.status.get("state") == "draining")
+    run.signal(signal.SIGINT)
+    assert run.report()["exit_code"] == 130

@@ -26,8 +26,8 @@ def account(edge: str, offered: int, acknowledged: int, in_flight: int = 0, **dr
 
 def status(**fields: Any) -> dict[str, Any]:
     return {
-        "state": "waiting", "working_on": None, "idle_ns": 0, "waits_for": [], "slots": 0, "late": 0, "process_time": [],
-        "end_to_end": [], "edges": [], "oldest": {}, "unmatched": {}, "misfits": {}, "errors": [], "refused": 0,
+        "state": "waiting", "working_on": None, "idle_ns": 0, "waits_for": [], "slots": 0, "late": 0, "refused": 0,
+        "process_time": [], "end_to_end": [], "edges": [], "oldest": {}, "unmatched": {}, "misfits": {}, "errors": [],
         "results": {}, **fields,
     }  # fmt: skip
 
@@ -119,13 +119,15 @@ def test_a_stall_is_explained_block_by_block() -> None:
         "src": status(state="blocked", edges=[account(FIRST, 300, 44, 256)], oldest={FIRST: 44}),
         "relay": status(state="processing", working_on=[44, 45], idle_ns=2_500_000_000),
         "sink": status(state="waiting", waits_for=["slot 44 of relay.out"]),
-        "over": status(state="ended"),
+        "over": status(state="ended", edges=[account(SECOND, 9, 9)], oldest={SECOND: 9}),
+        "other": status(state="ended", edges=[account(SECOND, 300, 290, 10)], oldest={SECOND: 290}),
     }
     assert report.explain_stall(told, 2.1) == [
         "no progress for 2 s:",
         f"  src may not send: 256 slots from 44 on are unfinished behind {FIRST}",
         "  relay has been working on slot 44 for 2.5 s",
         "  sink waits for slot 44 of relay.out",
+        f"  other has sent all: 10 slots from 290 on are unfinished behind {SECOND}",
     ]
 
 
@@ -180,3 +182,11 @@ def test_a_run_that_always_stands_still_speaks_ever_less_often(now: Now) -> None
         told["relay"]["slots"] += 1
         found += stalls(progress, now, told, 10)
     assert found == [pytest.approx(2, abs=0.3), pytest.approx(4, abs=0.3), pytest.approx(8, abs=0.3)]
+
+
+def test_a_block_that_gave_nothing_is_asked_whether_a_return_is_missing() -> None:
+    quiet = {"edge": "mine.out > sink.in", "offered": 100, "dropped": {"filtered": 100}}
+    partly = {"edge": "other.out > sink.in", "offered": 100, "dropped": {"filtered": 99}}
+    nothing_came = {"edge": "third.out > sink.in", "offered": 0, "dropped": {}}
+    asked = report.silent([quiet, partly, nothing_came])
+    assert asked == ["mine: process returned None for all 100 slots; is a return missing?"]

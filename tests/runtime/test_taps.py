@@ -128,7 +128,7 @@ def test_a_listener_that_leaves_does_not_silence_the_other(producer: Producer) -
     with subscribe(producer.endpoint, STREAM) as socket:
         until(lambda: socket.poll(10))
         viewer = Viewer(producer)
-        until(lambda: viewer.slots())
+        until(viewer.slots)
     seen = len(viewer.heard)
     until(lambda: len(viewer.heard) > seen + 20)
     producer.ending = True

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import Field
 
-from beamslot.errors import BlockFailed, DtypeError, ShapeError
+from beamslot.errors import BadParam, BlockFailed, DtypeError, FlowgraphError, PortMismatch, ShapeError, UnknownPort
 from beamslot.frame import Array, StreamInfo
 from beamslot.runtime import Block, End, In, Out
 from beamslot.runtime.testing import run_block
@@ -165,7 +165,7 @@ def test_an_array_without_slots_comes_whole_with_every_frame() -> None:
 def test_a_block_is_stopped_also_when_it_fails() -> None:
     info = StreamInfo({"bad": Array.of("slot", np.float32)}, {})
     block = Flow()
-    with pytest.raises(BlockFailed, match=r"^block at slot 0 \(seed 0\): RuntimeError: bad$"):
+    with pytest.raises(BlockFailed, match=r"^block at slot 0 \(seed 0\): RuntimeError: bad \(test_testing\.py:\d+\)$"):
         run_block(block, {"stream": {"bad": np.zeros(3, np.float32)}}, infos={"stream": info})
     assert block.__dict__["stopped"]
 
@@ -179,3 +179,52 @@ def test_what_cannot_be_described_by_the_declaration_is_refused_by_name(x: NDArr
         run_block(Add(), {"left": {"right": x}})
     with pytest.raises(ShapeError, match="stream: takes any stream; say which with infos"):
         run_block(Flow(), {"stream": {"x": x}})
+
+
+DESCRIBED = StreamInfo({"left": Array.of("slot y", np.float32)}, {"y": 3})
+
+
+def test_arrays_that_are_not_as_described_are_refused_by_name(x: NDArray[np.float32]) -> None:
+    with pytest.raises(DtypeError, match=r"^left: left is float64; wanted float32$"):
+        run_block(Add(), {"left": x.astype(float)}, infos={"left": DESCRIBED})
+    with pytest.raises(ShapeError, match=r"^left: left has shape \(13, 2\); wanted slot=13 y=3$"):
+        run_block(Add(), {"left": x[:, :2]}, infos={"left": DESCRIBED})
+    with pytest.raises(ShapeError, match=r"^left: array 'left' does not come; there is x$"):
+        run_block(Add(), {"left": {"x": x}}, infos={"left": DESCRIBED})
+    with pytest.raises(PortMismatch, match="left"):
+        run_block(Add(), {"left": x}, infos={"left": StreamInfo({"left": Array.of("slot", np.float32)}, {})})
+
+
+def test_arrays_that_are_not_as_described_are_gaps_where_that_is_tested(x: NDArray[np.float32]) -> None:
+    outcome = run_block(Add(), {"left": x.astype(float)}, infos={"left": DESCRIBED}, burst=13, strict=False)
+    assert outcome["total"] is None
+    assert [gap.reason for gap in outcome.gaps["total"]] == ["corrupt"]
+
+
+class Two(Block):
+    pair = In(a=Array.of("slot y", np.float32), b=Array.of("slot y", np.float32))
+
+    def process(self, pair: Any) -> None:
+        raise AssertionError("was called")
+
+
+def test_arrays_of_one_stream_agree_on_their_lengths(x: NDArray[np.float32]) -> None:
+    with pytest.raises(ShapeError, match=r"^pair: a has shape \(13, 3\); wanted slot=13 y=2$"):
+        run_block(Two(), {"pair": {"a": x, "b": x[:, :2]}})
+    with pytest.raises(ShapeError, match=r"^pair: b has shape \(9, 3\); wanted slot=13 y=3$"):
+        run_block(Two(), {"pair": {"a": x, "b": x[:9]}})
+
+
+def test_ports_and_slots_that_are_wrong_or_not_given_are_named(x: NDArray[np.float32]) -> None:
+    with pytest.raises(UnknownPort, match=r"^add has no input 'lift'; did you mean 'left'\?$"):
+        run_block(Add(), {"lift": x}, name="add")
+    with pytest.raises(UnknownPort, match=r"^block has no input 'rigt'; did you mean 'right'\?$"):
+        run_block(Add(), {"left": x}, infos={"rigt": DESCRIBED})
+    with pytest.raises(FlowgraphError, match=r"^block\.left: input is not given; wanted \[slot y\] float32 \[1\]$"):
+        run_block(Add(), {"right": x})
+    with pytest.raises(ShapeError, match=r"^block\.estimate: got one stream; wanted a mapping of streams by name$"):
+        run_block(Judge(), {"truth": x[:, 0], "estimate": x[:, 0]})
+    with pytest.raises(ShapeError, match=r"^estimate: infos has no stream 'b'; there is a$"):
+        run_block(Judge(), {"truth": x[:, 0], "estimate": {"b": x[:, 0]}}, infos={"estimate": {"a": DESCRIBED}})
+    with pytest.raises(BadParam, match=r"^block: a source makes as many slots as it is asked for; wanted slots=$"):
+        run_block(Naturals())

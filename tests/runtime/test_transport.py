@@ -16,8 +16,20 @@ from hypothesis import strategies as st
 
 from beamslot.errors import BindError
 from beamslot.frame import (
-    Acknowledge, Array, Credit, Describe, Done, Eos, Frame, Gap, Heartbeat, Hello, StreamInfo, decode, encode,
-)  # fmt: skip
+    Acknowledge,
+    Array,
+    Credit,
+    Describe,
+    Done,
+    Eos,
+    Frame,
+    Gap,
+    Heartbeat,
+    Hello,
+    StreamInfo,
+    decode,
+    encode,
+)
 from beamslot.runtime import transport
 from beamslot.runtime.slots import SlotSet
 from beamslot.runtime.transport import Inlet, Link, Outlet, fitting
@@ -474,8 +486,12 @@ def test_a_consumer_that_is_done_gets_no_more_and_holds_up_nobody(edges: Edges) 
     assert (second["offered"], second["in_flight"]) == (8, 4)
     say(edge, other, Done([(0, 6)]))
     assert edge.outlet.unwanted
-    assert edge.outlet.flushed
     assert edge.outlet.finished() is None
+    say(edge, one, Acknowledge([(0, 2)], eos=True))
+    assert not edge.outlet.flushed
+    say(edge, other, Acknowledge([(0, 8)], eos=True))
+    assert edge.outlet.flushed
+    assert [account["dropped"] for account in edge.outlet.account()] == [{"done": 2}, {}]
 
 
 @given(st.lists(st.sampled_from(["frame", "late", "filtered"]), max_size=20), st.integers(0, 45), st.booleans())

@@ -1,4 +1,4 @@
-"""More blocks for tests of the runtime: filters, sliding windows, judges of many, and those that fail in special ways."""
+"""More blocks for tests of the runtime: filters, sliding windows, judges of many, and special ways to fail."""
 
 import time
 from typing import Any
@@ -7,11 +7,11 @@ import numpy as np
 from pydantic import Field
 
 from beamslot.errors import ShapeError
-from beamslot.frame import Array, StreamInfo
+from beamslot.frame import Array, Frame, StreamInfo
 from beamslot.runtime import Block, End, In, Out
 
 INDEX = Array.of("slot", np.int64)
-NUMBERS = {"words": Array.of("slot sample", np.int64), "crc": INDEX, "index": INDEX}
+NUMBERS: dict[str, Any] = {"words": Array.of("slot sample", np.int64), "crc": INDEX, "index": INDEX}
 
 
 class Filter(Block):
@@ -98,7 +98,7 @@ class Full(Block):
     when: str = Field("process")
 
     def start(self) -> None:
-        self._file = open("/dev/full", "wb", buffering=0 if self.when == "process" else 1 << 20)  # noqa: SIM115, PTH123
+        self._file = open("/dev/full", "wb", buffering=0 if self.when == "process" else 1 << 20)  # noqa: SIM115
 
     def process(self, numbers: dict[str, Any]) -> None:
         self._file.write(numbers["words"].tobytes())
@@ -137,3 +137,41 @@ class Stamps(Block):
 
     def results(self) -> dict[str, Any]:
         return {"times": self._times}
+
+
+class Cut(Block):
+    """Ends its stream after some slots."""
+
+    numbers = In(**NUMBERS)
+    out = Out(**NUMBERS)
+
+    slots: int = Field(10, ge=1)
+
+    def process(self, numbers: dict[str, Any], slots: range) -> Any:
+        left = max(0, self.slots - slots.start)
+        kept = {name: array[:left] for name, array in numbers.items()}
+        return kept if left > len(slots) else End(kept)
+
+
+class Garbling(Block):
+    """A source that damages one of its messages."""
+
+    numbers = Out(**NUMBERS)
+
+    at: int = Field(7)
+
+    def start(self) -> StreamInfo:
+        from beamslot.runtime import transport  # in the process of the block alone: it loads ZeroMQ
+
+        whole = transport.__dict__["encode"]
+
+        def encode(message: Any, topic: bytes = b"\0") -> Any:
+            damaged = isinstance(message, Frame) and message.first == self.at
+            return [topic, b"garbage"] if damaged else whole(message, topic)
+
+        transport.__dict__["encode"] = encode
+        return StreamInfo(self.outputs["numbers"].arrays, {"sample": 1}, self.run.slot_period)
+
+    def process(self, slots: range) -> Any:
+        index = np.array(slots)
+        return {"words": index[:, None], "crc": index, "index": index}

@@ -55,6 +55,13 @@ class _Local(threading.local):
 
 _local = _Local()
 
+_FIRST, _COUNT, _EPOCH, _SEQ, _CAPTURED, _SENT, _OPERATOR, _DEADLINE, _TAGS, _BUFFERS = map(
+    _local.pack, ("first", "count", "epoch", "seq", "captured", "sent", "operator", "deadline", "tags", "buffers")
+)
+_DATA = b"\x8c" + b"".join(map(_local.pack, ("beamslot", VERSION, "kind", "data")))
+"""How the header of a frame begins: a map of 12 entries, the first two of them."""
+_NO_TAGS = _local.pack({})
+
 
 def encode(message: Message, topic: bytes = b"\0") -> list[Part]:
     """Return the parts of a message; array buffers are views, not copies, where the arrays are C-ordered.
@@ -74,29 +81,42 @@ def encode(message: Message, topic: bytes = b"\0") -> list[Part]:
 
 
 def _encode_frame(frame: Frame, topic: bytes) -> list[Part]:
+    """Pack the values between keys that were packed once: half the time of packing a map, and the same bytes."""
     specs: list[tuple[str, np.dtype[Any], Shape]] = []
     buffers: list[Part] = []
     for name, array in frame.arrays.items():
         specs.append((name, array.dtype, array.shape))
         buffers.append(np.ascontiguousarray(array))
-    header = _packed(
-        {
-            "beamslot": VERSION,
-            "kind": "data",
-            "first": frame.first,
-            "count": frame.count,
-            "epoch": frame.epoch,
-            "seq": frame.seq,
-            "captured": frame.captured,
-            "sent": frame.sent,
-            "operator": frame.operator,
-            "deadline": frame.deadline,
-            "tags": check.tags(frame.tags) if frame.tags else {},
-            "buffers": None,
-        },
-        _declare(tuple(specs)),
-    )
-    return [topic, header, *buffers]
+    pack = _local.pack
+    try:
+        header = b"".join(
+            (
+                _DATA,
+                _FIRST,
+                pack(frame.first),
+                _COUNT,
+                pack(frame.count),
+                _EPOCH,
+                pack(frame.epoch),
+                _SEQ,
+                pack(frame.seq),
+                _CAPTURED,
+                pack(frame.captured),
+                _SENT,
+                pack(frame.sent),
+                _OPERATOR,
+                pack(frame.operator),
+                _DEADLINE,
+                pack(frame.deadline),
+                _TAGS,
+                pack(check.tags(frame.tags)) if frame.tags else _NO_TAGS,
+                _BUFFERS,
+                _declare(tuple(specs)),
+            )
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _unpackable("data", error) from None
+    return [topic, _within_limit(header, "data"), *buffers]
 
 
 def _encode_describe(message: Describe, topic: bytes) -> list[Part]:
@@ -111,11 +131,17 @@ def _packed(fields: Header, buffers: bytes | None = None) -> bytes:
     try:
         header = _local.pack(fields)
     except (TypeError, ValueError, OverflowError) as error:
-        raise CorruptFrame(f"{fields['kind']}: {type(error).__name__}: {str(error)[:120]}") from None
-    if buffers is not None:
-        header = header[:-1] + buffers
+        raise _unpackable(fields["kind"], error) from None
+    return _within_limit(header if buffers is None else header[:-1] + buffers, fields["kind"])
+
+
+def _unpackable(kind: str, error: Exception) -> CorruptFrame:
+    return CorruptFrame(f"{kind}: {type(error).__name__}: {str(error)[:120]}")
+
+
+def _within_limit(header: bytes, kind: str) -> bytes:
     if len(header) > MAX_HEADER:
-        raise CorruptFrame(f"{fields['kind']}: header of {len(header)} bytes; the limit is {MAX_HEADER}")
+        raise CorruptFrame(f"{kind}: header of {len(header)} bytes; the limit is {MAX_HEADER}")
     return header
 
 
@@ -263,9 +289,10 @@ def _arrays(header: Header, buffers: Sequence[Any]) -> dict[str, NDArray[Any]]:
         for n in shape:
             if type(n) is not int:  # true and 1.0 equal 1, so the layout of another frame answers for them
                 raise CorruptFrame(f"buffer {name!r}: shape {check.shown(shape)}; wanted whole lengths")
-        view = memoryview(data).toreadonly()
-        if view.nbytes != nbytes:
-            raise CorruptFrame(f"buffer {name!r} has {view.nbytes} bytes; {dtype} {shape} wants {nbytes}")
+        view: Any = data if type(data) is bytes else memoryview(data).toreadonly()
+        came = len(view) if type(view) is bytes else view.nbytes
+        if came != nbytes:
+            raise CorruptFrame(f"buffer {name!r} has {came} bytes; {dtype} {shape} wants {nbytes}")
         arrays[name] = np.ndarray(shape, dtype, view)
     return arrays
 

@@ -114,7 +114,16 @@ class StreamInfo:
 
     def shape(self, name: str, slots: int) -> tuple[int, ...]:
         """Return the shape of array `name` in a frame of so many slots."""
-        return tuple(slots if axis == "slot" else self.axes[axis] for axis in self.arrays[name].axes)
+        shape = self._shapes.get((name, slots))
+        if shape is None:
+            shape = tuple([slots if axis == "slot" else self.axes[axis] for axis in self.arrays[name].axes])
+            self._shapes[name, slots] = shape
+        return shape
+
+    @cached_property
+    def _shapes(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        """What `shape` has worked out; every frame asks for its shape again."""
+        return {}
 
     def replace(self, **changes: Any) -> "StreamInfo":
         """Return a copy with some fields changed."""

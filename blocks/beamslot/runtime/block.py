@@ -228,7 +228,10 @@ def describe_outputs(block: Block, infos: Mapping[str, StreamInfo | Mapping[str,
             f"{block.run.name}: start describes {', '.join(unknown)}; there is {', '.join(block.outputs)}"
         )
     inherited = _first_info(infos)
-    return {name: _complete(block, port, described.get(name, inherited)) for name, port in block.outputs.items()}
+    return {
+        name: _complete(block, port, described.get(name, inherited), name in described)
+        for name, port in block.outputs.items()
+    }
 
 
 def _first_info(infos: Mapping[str, StreamInfo | Mapping[str, StreamInfo]]) -> StreamInfo | None:
@@ -240,13 +243,14 @@ def _first_info(infos: Mapping[str, StreamInfo | Mapping[str, StreamInfo]]) -> S
     return None
 
 
-def _complete(block: Block, port: Out, info: StreamInfo | None) -> StreamInfo:
+def _complete(block: Block, port: Out, info: StreamInfo | None, said: bool) -> StreamInfo:
     where = f"{block.run.name}.{port.name}"
     if info is None:
         raise PortMismatch(f"{where}: a block without inputs must describe its outputs in start")
     arrays = port.arrays or dict(info.arrays)
     unsized = sorted({axis for a in arrays.values() for axis in a.axes if axis != "slot" and axis not in info.axes})
     if unsized:
-        raise ShapeError(f"{where}: start gave no length for {', '.join(unsized)}; it gave {dict(info.axes)}")
+        gave = "start gave" if said else "start returned no description, so that of the input is passed on; it has"
+        raise ShapeError(f"{where}: no length for {', '.join(unsized)}; {gave} {dict(info.axes)}")
     used = {axis: n for axis, n in info.axes.items() if any(axis in a.axes for a in arrays.values())}
     return info.replace(arrays=arrays, axes=used, slot_period=info.slot_period)

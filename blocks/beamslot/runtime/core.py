@@ -4,9 +4,11 @@ The process loop feeds it from sockets, `run_block` from arrays: what is tested 
 """
 
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +20,8 @@ from beamslot.runtime.align import Hole, Item, Join, Queue, Slab, Window
 from beamslot.runtime.block import Block, In, Out, bind, describe_outputs, parameters_of
 from beamslot.runtime.graph import window_of
 from beamslot.runtime.slots import SlotSet
+
+PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Core:
         self.infos: dict[str, StreamInfo] = {}
         self._incoming: list[StreamInfo | None] = [None] * len(inputs)
         self._latest: list[StreamInfo | None] = [None] * len(inputs)
-        self._expected: list[int | None] = [None] * len(inputs)
+        self._came: list[tuple[int, int] | None] = [None] * len(inputs)
         self._members = self._pair([index for index, source in enumerate(inputs) if source.port.many])
         self._joins = [Join([self.inputs[i].stream for i in members]) for members in self._members]
         self._queues = [self._queues_of(index) for index in range(len(inputs))]
@@ -115,12 +119,12 @@ class Core:
         self._queue(index, item)
 
     def _checked(self, index: int, item: Frame | Gap | Eos) -> Frame | Gap | Eos:
-        expected = self._expected[index]
-        if expected is not None and item.first > expected:
+        first, expected = self._came[index] or (item.first, item.first)
+        if item.first > expected:
             self._queue(index, self._misfit(index, Gap(expected, item.first - expected, "lost")))
+        self._came[index] = (first, max(expected, item.first) if isinstance(item, Eos) else item.end)
         if isinstance(item, Eos):
             return item
-        self._expected[index] = item.end
         reason = self._misfitting(index, item) if type(item) is Frame else ""
         return self._misfit(index, Gap(item.first, item.count, reason, item.captured)) if reason else item
 
@@ -173,14 +177,11 @@ class Core:
         return self._call(number, slab, range(named, slab.end))
 
     def _handle(self, number: int, found: Slab | Hole | Eos | tuple[int, Describe]) -> Step:
-        window = self._windows[number]
         if isinstance(found, Slab):
-            described = self.start() if self._stale else []
-            if window is None:
-                step = self._call(number, found, range(found.first, found.end))
-            else:
-                window.push(found)
-                step = self._due(number) or Step()
+            if not self._stale:
+                return self._take(number, found)
+            described = self.start()
+            step = self._take(number, found)
             step.items[:0] = described
             return step
         if isinstance(found, Hole):
@@ -195,6 +196,13 @@ class Core:
             return step
         index, describe = found
         return self._describe(number, self._members[number][index], describe.info)
+
+    def _take(self, number: int, slab: Slab) -> Step:
+        window = self._windows[number]
+        if window is None:
+            return self._call(number, slab, range(slab.first, slab.end))
+        window.push(slab)
+        return self._due(number) or Step()
 
     def _describe(self, number: int, index: int, info: StreamInfo) -> Step:
         """Take a description; one that several joins share, when all of them have come to it."""
@@ -295,7 +303,7 @@ class Core:
 
     def _failure(self, slots: range | None, hook: str, error: Exception) -> BlockFailed:
         cause = str(error) if isinstance(error, FrameError) else f"{type(error).__name__}: {error}"
-        return BlockFailed(self.name, slots, self.block.run.seed, hook + cause)
+        return BlockFailed(self.name, slots, self.block.run.seed, f"{hook}{cause}{_written_at(error)}")
 
     def _emit(self, made: Any, named: range, captured: int) -> list[tuple[str, Item]]:
         if isinstance(made, End):
@@ -364,6 +372,8 @@ class Core:
             done = done & self._consumed[number]
         if downstream is not None:
             done = done & downstream
+        if len(self.inputs) > 1:  # a join goes on with slots that this input does not have
+            done = done & SlotSet([self._came[index] or (0, 0)])
         needed = [w.needed_from for number in joins if (w := self._windows[number]) and w.needed_from is not None]
         if needed and done and not self.ended:
             done = done & SlotSet([(0, min(needed))])
@@ -377,11 +387,18 @@ class Core:
             for index, queue in zip(members, join.queues, strict=True)
             if not queue.items
         }
-        return [f"slot {self._expected[index] or 0} of {self.inputs[index].stream}" for index in sorted(inputs)]
+        return [f"slot {(self._came[i] or (0, 0))[1]} of {self.inputs[i].stream}" for i in sorted(inputs)]
 
 
 def _is_map(value: object) -> bool:
     return type(value) is dict or isinstance(value, Mapping)
+
+
+def _written_at(error: Exception) -> str:
+    """Where the innermost line of somebody's own code is that the error passed through, as " (file.py:12)"."""
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [(path, line) for path, line in frames if PACKAGE not in path.parents and "site-packages" not in path.parts]
+    return f" ({own[-1][0].name}:{own[-1][1]})" if own else ""
 
 
 def _slots_in(given: Mapping[str, Any], info: StreamInfo, most: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -23,6 +23,38 @@ DEFAULT_WINDOW = 256
 
 DEFAULT_BYTES = 64 * 1024 * 1024
 """Bytes that may be unacknowledged on an edge beyond the window that the graph needs."""
+
+
+OWN = ("value_error", "assertion_error")
+"""Complaints of pydantic that are a block's own words."""
+
+COMPARED = {
+    "greater_than_equal": ("ge", ">="),
+    "greater_than": ("gt", ">"),
+    "less_than_equal": ("le", "<="),
+    "less_than": ("lt", "<"),
+}
+COUNTED = {
+    "too_short": "at least {min_length} values",
+    "too_long": "at most {max_length} values",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "a text like {pattern}",
+    "literal_error": "{expected}",
+}
+NOUNS = {
+    "int_": "a whole number",
+    "float_": "a number",
+    "finite_number": "a finite number",
+    "bool_": "true or false",
+    "string_type": "a text",
+    "dict_type": "a mapping",
+    "model_": "a mapping",
+    "dataclass_type": "a mapping",
+}
+"""What complaints of pydantic want, by how their types begin."""
+
+ITEMS = {int: "whole numbers", float: "numbers", str: "texts", bool: "truth values"}
 
 
 @dataclass(frozen=True)
@@ -207,16 +239,42 @@ def _complaint(spec: Written, path: tuple[int | str, ...], details: list[ErrorDe
     if first["type"] == "extra_forbidden":
         advice = f"; {near(str(path[0]), spec.kind.model_fields)}" if len(path) == 1 else ""
         return f"{spec.kind.__name__} has no parameter {path[-1]!r}{advice}"
-    wanted = " or ".join(dict.fromkeys(_wanted(detail) for detail in details))
+    form = spec.kind.model_fields[str(path[0])].annotation if len(path) == 1 else None
+    wanted = " or ".join(dict.fromkeys(_wanted(detail, form) for detail in details))
     if not path:
         return wanted
     expression = spec.expressions.get(".".join(str(part) for part in path))
-    return f"got {shown(came)}{f' from {expression!r}' if expression else ''}; wanted: {wanted}"
+    own = ":" if any(detail["type"] in OWN for detail in details) else ""
+    return f"got {shown(came)}{f' from {expression!r}' if expression else ''}; wanted{own} {wanted}"
 
 
-def _wanted(detail: ErrorDetails) -> str:
-    own = "Value error, "
-    return detail["msg"].removeprefix(own) if detail["msg"].startswith(own) else _lower(detail["msg"])
+def _wanted(detail: ErrorDetails, form: Any) -> str:
+    """Return what pydantic complains of in words of ours, as far as there are some.
+
+    form: what the parameter is declared as
+    """
+    kind, limits = detail["type"], detail.get("ctx", {})
+    if kind in OWN:
+        return detail["msg"].partition(", ")[2]
+    if kind in COMPARED:
+        key, sign = COMPARED[kind]
+        return f"{'a whole number' if isinstance(limits[key], int) else 'a number'} {sign} {limits[key]:g}"
+    if kind in COUNTED:
+        return COUNTED[kind].format(**limits)
+    if kind in ("list_type", "tuple_type"):
+        return _list_of(form)
+    noun = next((noun for start, noun in NOUNS.items() if kind.startswith(start)), None)
+    return noun or _lower(detail["msg"]).removeprefix("input should be ")
+
+
+def _list_of(form: Any) -> str:
+    """Return what list a declaration means: "a list of 2 numbers"."""
+    found = next((f for f in (form, *get_args(form)) if get_origin(f) in (list, tuple)), None)
+    items = get_args(found)
+    fixed = get_origin(found) is tuple and items[-1] is not Ellipsis
+    kinds = {get_args(item)[0] if get_origin(item) is Annotated else item for item in items if item is not Ellipsis}
+    noun = ITEMS.get(kinds.pop(), "values") if len(kinds) == 1 else "values" if kinds else ""
+    return f"a list of {f'{len(items)} ' if fixed else ''}{noun}" if noun else "a list"
 
 
 def shown(value: Any) -> str:
@@ -290,7 +348,20 @@ def _check_ports(graph: Graph, edge: EdgeSpec, at: str) -> Iterable[FlowgraphErr
     if edge.source_port in outputs and edge.target_port in inputs:
         misfit = port_misfit(outputs[edge.source_port], inputs[edge.target_port])
         if misfit:
-            yield PortMismatch(f"{at}{misfit}")
+            yield PortMismatch(f"{at}{misfit}{_fitting(graph, edge)}")
+
+
+def _fitting(graph: Graph, edge: EdgeSpec) -> str:
+    """Return advice for an edge that does not fit: an output that would, rather of the same block than of another."""
+    wanted = graph.blocks[edge.target].kind.inputs[edge.target_port]
+    names = [edge.source, *(name for name in graph.blocks if name not in (edge.source, edge.target))]
+    fitting = (
+        f"; {name}.{port.name} would fit"
+        for name in names
+        for port in graph.blocks[name].kind.outputs.values()
+        if port.arrays and not port_misfit(port, wanted)
+    )
+    return next(fitting, "")
 
 
 def port_misfit(output: Out, wanted: In) -> str:
@@ -299,6 +370,9 @@ def port_misfit(output: Out, wanted: In) -> str:
     if not have or not want:
         return ""
     lone = len(have) == len(want) == 1
+    missing = [] if lone else [name for name in want if name not in have]
+    if len(missing) > 1:
+        return f"got {', '.join(have)}; wanted {', '.join(want)}"
     problems: list[str] = []
     for name, array in want.items():
         came: Array | None = next(iter(have.values())) if lone else have.get(name)

@@ -4,6 +4,7 @@ It has no threads and knows no ZeroMQ, so that it may fork; it speaks with its b
 process ends whatever is left when the supervisor itself is killed.
 """
 
+import contextlib
 import ctypes
 import gc
 import math
@@ -16,7 +17,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,19 +87,20 @@ class Supervisor:
     def run(self) -> dict[str, Any]:
         """Start, watch, stop; return the report."""
         _open_standard_descriptors()
-        directory = rundir.create()
-        try:
-            with self._signals(), Janitor(directory) as janitor:
-                try:
-                    self._start(directory, janitor)
-                    self._watch()
-                finally:
-                    self._stop_all()
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        with self._signals():
+            directory = rundir.create()
+            try:
+                with Janitor(directory) as janitor:
+                    try:
+                        self._start(directory, janitor)
+                        self._watch()
+                    finally:
+                        self._stop_all()
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
         return self._final()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _signals(self) -> Generator[None]:
         def count(*_: object) -> None:
             self._interrupts += 1
@@ -265,7 +266,7 @@ class Supervisor:
         if lost and not self.exit_code:
             self.exit_code = 3
         self.problems += lost
-        self.notes += reports.oddities(self._statuses())
+        self.notes += reports.silent(report["edges"]) + reports.oddities(self._statuses())
         return {
             **report,
             "ok": self.exit_code == 0,
@@ -367,10 +368,12 @@ class Janitor:
 
     def watch(self, pid: int) -> None:
         """Count a process among those to be ended."""
-        os.write(self._writing, f"{pid}\n".encode())
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._writing, f"{pid}\n".encode())
 
     def __exit__(self, *_: object) -> None:
-        os.write(self._writing, b"over\n")
+        with contextlib.suppress(BrokenPipeError):  # it may have been killed itself
+            os.write(self._writing, b"over\n")
         os.close(self._writing)
         os.waitpid(self._pid, 0)
 

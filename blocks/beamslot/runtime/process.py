@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import zmq
@@ -68,12 +69,13 @@ class BlockProcess:
         self.errors: list[str] = []
         self._results: dict[str, Any] = {}
         self._going = False
-        self._draining = self._unwanted = False
+        self._draining = self._unwanted = self._declined = False
         self._closing = self._stopped = False
         self._next_made = 0
         self._told_ready = False
         self._status_at = self._heartbeat_at = 0
         self._spent = 0
+        self._moved = False
         self._active_at = time.monotonic_ns()
         self._lock = threading.Lock()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -112,16 +114,17 @@ class BlockProcess:
         self._paced = self.clock.paced
         self._epoch = plan.epoch
         self._poller = zmq.Poller()
+        self._answers: dict[Any, Callable[[], None]] = {}
 
     def run(self) -> None:
         """Work until everything is delivered and acknowledged, or the supervisor says stop."""
         for outlet in self.outlets.values():
             outlet.bind(*self.plan.endpoints[outlet.stream])
-            self._poller.register(outlet.socket, zmq.POLLIN)
-        for inlet, stream in zip(self.inlets, self._streams, strict=True):
-            inlet.connect(self.plan.endpoints[stream][0])
-            self._poller.register(inlet.socket, zmq.POLLIN)
-        self._poller.register(self.control.fileno(), zmq.POLLIN)
+            self._listen(outlet.socket, self._serve_consumers)
+        for index, inlet in enumerate(self.inlets):
+            inlet.connect(self.plan.endpoints[self._streams[index]][0])
+            self._listen(inlet.socket, partial(self._receive, index))
+        self._listen(self.control.fileno(), self._obey)
         threading.Thread(target=self._serve_while_busy, daemon=True).start()
         with self._lock:
             try:
@@ -138,38 +141,46 @@ class BlockProcess:
 
     def _loop(self) -> None:
         calls = self._spent = 0
-        self._unwanted = bool(self._linked) and all(outlet.unwanted for outlet in self._linked)
-        while calls < CALLS_BETWEEN_POLLS and self._spent < WORK_BETWEEN_POLLS and self._work():
+        idle = False
+        while not idle and calls < CALLS_BETWEEN_POLLS and self._spent < WORK_BETWEEN_POLLS:
+            idle = not self._work()
             calls += 1
-        if calls:
+        if not idle or calls > 1:
             self._active_at = time.monotonic_ns()
-        self._acknowledge(idle=not calls)
-        self._poll(0 if calls else self._patience())
+            self._moved = True
+        self._acknowledge(idle)
         self._housekeep()
+        if idle:
+            self._rest()
+        else:
+            self._poll(0)
 
-    def _patience(self) -> float:
-        """How long to wait for news [s]."""
-        if self._makes():
-            wait = self.clock.wait(self._next_slots())
-            if wait < 2e-3:  # finer than the poll can wait
-                time.sleep(max(0.0, wait))
-                return 0
-            return min(wait - 1e-3, 0.05)
-        return 1e-3 if any(inlet.owes for inlet in self.inlets) else 0.05
+    def _rest(self) -> None:
+        """Wait for news, or for the next slot where that is nearer than a poll can tell."""
+        if not self._makes():
+            self._poll(1e-3 if any(inlet.owes for inlet in self.inlets) else 0.05)
+            return
+        wait = self.clock.wait(self._next_slots())
+        self._poll(min(wait - 1e-3, 0.05) if wait >= 2e-3 else 0)
+        if wait < 2e-3:
+            time.sleep(max(0.0, self.clock.wait(self._next_slots())))
 
     def _poll(self, patience: float) -> None:
-        events = dict(self._poller.poll(int(patience * 1e3)))
-        if not events:
-            return
-        for index, inlet in enumerate(self.inlets):
-            if inlet.socket in events:
-                for item in inlet.receive():
-                    self.core.feed(index, item)
+        for source, _ in self._poller.poll(int(patience * 1e3)):
+            self._answers[source]()
+
+    def _listen(self, source: Any, answer: Callable[[], None]) -> None:
+        self._poller.register(source, zmq.POLLIN)
+        self._answers[source] = answer
+
+    def _receive(self, index: int) -> None:
+        for item in self.inlets[index].receive():
+            self.core.feed(index, item)
+
+    def _serve_consumers(self) -> None:
         for outlet in self.outlets.values():
-            if outlet.socket in events:
-                outlet.service()
-        if self.control.fileno() in events:
-            self._obey()
+            self._moved = outlet.service() or self._moved
+        self._unwanted = bool(self._linked) and all(outlet.unwanted for outlet in self._linked)
 
     # the work itself
 
@@ -216,7 +227,8 @@ class BlockProcess:
         return True
 
     def _record(self, step: Step) -> None:
-        self._send_all(step.items)
+        if step.items:
+            self._send_all(step.items)
         if step.slots is not None:
             self.slots_done += len(step.slots)
             self._spent += step.nanoseconds
@@ -239,11 +251,18 @@ class BlockProcess:
 
     def _acknowledge(self, idle: bool) -> None:
         if self.inlets and self.core.started:
-            downstream = self._downstream()
             over = self.core.ended and self._flushed()
-            for index, inlet in enumerate(self.inlets):
-                inlet.finish(self.core.finished(index, downstream), eos=over and not self.core.cut)
+            if self._moved or over:
+                self._moved = False
+                downstream = self._downstream()
+                for index, inlet in enumerate(self.inlets):
+                    inlet.finish(self.core.finished(index, downstream), eos=over)
+            for inlet in self.inlets:
                 inlet.flush(idle or over)
+            if self.core.cut and not self._declined:
+                self._declined = True  # at once: a producer that waits for us could not go on for the others
+                for inlet in self.inlets:
+                    inlet.done()
         if self.core.ended:
             self._maybe_close()
         elif self.inlets and self._unwanted:
@@ -275,9 +294,6 @@ class BlockProcess:
     def _maybe_close(self) -> None:
         if self._closing or not self._flushed():
             return
-        if self.core.cut:  # what came and was not used is told, be it before or after the end
-            for inlet in self.inlets:
-                inlet.done()
         self._closing = True
 
     # housekeeping
@@ -307,8 +323,7 @@ class BlockProcess:
             if self._lock.acquire(blocking=False):
                 try:
                     if not self._closing and self.core.working_on is not None:
-                        for outlet in self.outlets.values():
-                            outlet.service()
+                        self._serve_consumers()
                         self._acknowledge_busy()
                         self._housekeep()
                         self._obey()
@@ -390,8 +405,8 @@ def _keep_memory() -> None:
 
 def main(plan: Plan, control: Control) -> int:
     """Run one block to its end; return the exit code, everything else is told to the supervisor."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they reach the whole group; the supervisor obeys
+        signal.signal(number, signal.SIG_IGN)
     _keep_memory()
     try:
         process = BlockProcess(plan, control)

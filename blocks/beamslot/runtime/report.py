@@ -79,6 +79,12 @@ def balance(edges: Sequence[Mapping[str, Any]]) -> list[str]:
     return problems
 
 
+def silent(edges: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which blocks gave nothing at all, which as a rule is a forgotten return."""
+    nothing = {e["edge"].split(".")[0]: e["offered"] for e in edges if e["dropped"].get("filtered", -1) == e["offered"]}
+    return [f"{name}: process returned None for all {n} slots; is a return missing?" for name, n in nothing.items()]
+
+
 def oddities(statuses: Mapping[str, Status]) -> list[str]:
     """Return what came over the edges that should not have: bad messages, and strangers."""
     bad = [text for status in statuses.values() for text in status["errors"]]
@@ -94,14 +100,14 @@ def explain_stall(statuses: Mapping[str, Status], seconds: float) -> list[str]:
         if status["state"] == "processing":
             slots = describe_slots(range(*status["working_on"]))
             lines.append(f"  {name} has been working on {slots} for {since:.1f} s")
-        elif status["state"] == "blocked":
-            for edge in status["edges"]:
-                if edge["in_flight"]:
-                    oldest = status["oldest"][edge["edge"]]
-                    lines.append(
-                        f"  {name} may not send: {edge['in_flight']} slots from {oldest} on are unfinished behind "
-                        f"{edge['edge']}"
-                    )
+        elif status["state"] in {"blocked", "ended"}:
+            what = "may not send" if status["state"] == "blocked" else "has sent all"
+            lines += [
+                f"  {name} {what}: {edge['in_flight']} slots from {status['oldest'][edge['edge']]} on are unfinished "
+                f"behind {edge['edge']}"
+                for edge in status["edges"]
+                if edge["in_flight"]
+            ]
         elif status["waits_for"]:
             lines.append(f"  {name} waits for {', '.join(status['waits_for'])}")
     return lines

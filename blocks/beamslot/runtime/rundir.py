@@ -35,7 +35,11 @@ def base() -> Path:
 
 
 def create() -> Path:
-    """Return a new directory for the sockets of one run."""
+    """Return a new directory for the sockets of one run; those of runs that died with their janitor go."""
+    for path in base().glob("*/run.json"):
+        with contextlib.suppress(OSError, ValueError):
+            if not _alive(json.loads(path.read_text())["pid"]):
+                shutil.rmtree(path.parent, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix="r", dir=base()))
 
 
@@ -53,13 +57,20 @@ def runs() -> list[dict[str, Any]]:
     for path in base().glob("*/run.json"):
         with contextlib.suppress(OSError, ValueError):
             card: dict[str, Any] = json.loads(path.read_text())
-            os.kill(card["pid"], 0)
-            cards.append(card)
+            cards += [card] if _alive(card["pid"]) else []
     return sorted(cards, key=lambda card: card["started"])
 
 
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def logs(name: str) -> Path:
-    """Return a new directory for the logs of a run; only the newest few are kept."""
+    """Return a new directory for the logs of a run; only the newest few are kept, and those of living runs."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "beamslot" / "runs"
     try:
         state.mkdir(parents=True, exist_ok=True)
@@ -68,5 +79,7 @@ def logs(name: str) -> Path:
     except OSError:
         return Path(tempfile.mkdtemp(prefix="beamslot-logs-"))
     for old in sorted(entry for entry in state.iterdir() if entry.is_dir())[:-KEPT_LOGS]:
-        shutil.rmtree(old, ignore_errors=True)
+        pid = old.name.rpartition("-")[2]
+        if not (pid.isdigit() and _alive(int(pid))):
+            shutil.rmtree(old, ignore_errors=True)
     return path

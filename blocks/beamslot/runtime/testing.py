@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamslot.errors import DtypeError, ShapeError
-from beamslot.frame import Describe, Eos, Frame, Gap, StreamInfo
+from beamslot.errors import BadParam, DtypeError, FlowgraphError, ShapeError, UnknownPort
+from beamslot.frame import Array, Describe, Eos, Frame, Gap, StreamInfo
 from beamslot.runtime.align import Item
-from beamslot.runtime.block import Block, In, RunContext
+from beamslot.runtime.block import Block, In, RunContext, bind
 from beamslot.runtime.core import Core, Input, Step
+from beamslot.runtime.graph import near
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -35,10 +36,11 @@ def run_block(
     inputs: Mapping[str, Any] | None = None,
     *,
     infos: Mapping[str, StreamInfo | Mapping[str, StreamInfo]] | None = None,
-    slots: int = 0,
+    slots: int | None = None,
     burst: int = 1,
     seed: int = 0,
     name: str = "block",
+    strict: bool = True,
 ) -> Outcome:
     """Feed a block whole arrays, cut into frames of `burst` slots, and return what comes out, put together again.
 
@@ -46,22 +48,26 @@ def run_block(
     infos: the description of each input, for a many port perhaps by stream; without one it is made up from the arrays
         and the declaration of the port
     slots: how many a source is asked for
-    raises what the block raises; ShapeError or DtypeError where a description cannot be made up
+    strict: whether arrays that are not as described are refused; else they become gaps, as in a run
+    raises what the block raises; ShapeError or DtypeError where the arrays do not fit the description, or none can be
+        made up; UnknownPort, FlowgraphError or BadParam for ports and slots that are not there or not given
     """
     block.join_run(RunContext(name, seed))
+    _check_given(block, inputs or {}, infos or {}, slots)
     streams = list(_streams(block, inputs or {}))
     core = Core(block, [Input(block.inputs[port], stream, f"{stream} > {name}.{port}") for port, stream, _ in streams])
     outcome = Outcome(core=core)
     for index, (port, stream, arrays) in enumerate(streams):
-        info = (infos or {}).get(port)
-        if info is not None and not isinstance(info, StreamInfo):
-            info = info[stream]
-        for item in frames(arrays, info or infer(block.inputs[port], arrays), burst):
+        info = _info(block.inputs[port], stream, arrays, (infos or {}).get(port))
+        if strict:
+            bind(block.inputs[port], info, f"{name}.{port}")
+            _check_arrays(port, arrays, info)
+        for item in frames(arrays, info, burst):
             core.feed(index, item)
     try:
         if not streams:
             outcome.items += core.start()
-            _make(core, outcome, slots, burst)
+            _make(core, outcome, slots or 0, burst)
         while not core.ended and (step := core.step()) is not None:
             outcome.items += step.items
     finally:
@@ -81,21 +87,58 @@ def infer(port: In, arrays: Arrays) -> StreamInfo:
         raise ShapeError(f"{port.name}: takes any stream; say which with infos")
     axes: dict[str, int] = {}
     for name, spec in declared.items():
-        if name not in arrays:
-            raise ShapeError(f"{port.name}: array {name!r} does not come; there is {', '.join(arrays)}")
-        if arrays[name].dtype != spec.dtype:
-            raise DtypeError(f"{port.name}: {name} is {arrays[name].dtype}; wanted {spec.dtype}")
-        if arrays[name].ndim != len(spec.axes):
-            raise ShapeError(f"{port.name}: {name} has shape {arrays[name].shape}; wanted axes {' '.join(spec.axes)}")
+        _check_kind(port.name, name, spec, arrays)
         axes |= {axis: n for axis, n in zip(spec.axes, arrays[name].shape, strict=True) if axis != "slot"}
     return StreamInfo(declared, axes)
+
+
+def _check_kind(port: str, name: str, spec: Array, arrays: Arrays) -> None:
+    if name not in arrays:
+        raise ShapeError(f"{port}: array {name!r} does not come; there is {', '.join(arrays)}")
+    if arrays[name].dtype != spec.dtype:
+        raise DtypeError(f"{port}: {name} is {arrays[name].dtype}; wanted {spec.dtype}")
+    if arrays[name].ndim != len(spec.axes):
+        raise ShapeError(f"{port}: {name} has shape {arrays[name].shape}; wanted axes {' '.join(spec.axes)}")
+
+
+def _check_arrays(port: str, arrays: Arrays, info: StreamInfo) -> None:
+    slots = _slots(arrays, info)
+    for name, spec in info.arrays.items():
+        _check_kind(port, name, spec, arrays)
+        if arrays[name].shape != info.shape(name, slots):
+            axes = " ".join(f"{axis}={n}" for axis, n in zip(spec.axes, info.shape(name, slots), strict=True))
+            raise ShapeError(f"{port}: {name} has shape {arrays[name].shape}; wanted {axes}")
+
+
+def _info(port: In, stream: str, arrays: Arrays, given: StreamInfo | Mapping[str, StreamInfo] | None) -> StreamInfo:
+    if given is None:
+        return infer(port, arrays)
+    if isinstance(given, StreamInfo):
+        return given
+    if stream not in given:
+        raise ShapeError(f"{port.name}: infos has no stream {stream!r}; {near(stream, given)}")
+    return given[stream]
+
+
+def _check_given(block: Block, inputs: Mapping[str, Any], infos: Mapping[str, Any], slots: int | None) -> None:
+    name = block.run.name
+    for port in (*inputs, *infos):
+        if port not in block.inputs:
+            raise UnknownPort(f"{name} has no input {port!r}; {near(port, block.inputs)}")
+    for port in block.inputs.values():
+        if port.name not in inputs and not port.optional:
+            raise FlowgraphError(f"{name}.{port.name}: input is not given; wanted {port}")
+        if port.many and not isinstance(inputs.get(port.name, {}), Mapping):
+            raise ShapeError(f"{name}.{port.name}: got one stream; wanted a mapping of streams by name")
+    if not block.inputs and slots is None:
+        raise BadParam(f"{name}: a source makes as many slots as it is asked for; wanted slots=")
 
 
 def frames(arrays: Arrays, info: StreamInfo, burst: int) -> Iterator[Item]:
     """Yield the description, frames of `burst` slots, and the end; arrays without a slot axis come with every frame."""
     yield Describe("test", info)
-    by_slot = {name for name in arrays if name not in info.arrays or "slot" in info.arrays[name].axes}
-    total = max((len(arrays[name]) for name in by_slot), default=1)
+    by_slot = _by_slot(arrays, info)
+    total = _slots(arrays, info)
     operator = None if info.operator is None else info.operator.hash
     for first in range(0, total, burst):
         count = min(burst, total - first)
@@ -104,6 +147,14 @@ def frames(arrays: Arrays, info: StreamInfo, burst: int) -> Iterator[Item]:
             array.flags.writeable = False
         yield Frame(first, count, cut, operator=operator)
     yield Eos(total)
+
+
+def _by_slot(arrays: Arrays, info: StreamInfo) -> set[str]:
+    return {name for name in arrays if name not in info.arrays or "slot" in info.arrays[name].axes}
+
+
+def _slots(arrays: Arrays, info: StreamInfo) -> int:
+    return max((len(arrays[name]) for name in _by_slot(arrays, info)), default=1)
 
 
 def _streams(block: Block, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str, Arrays]]:

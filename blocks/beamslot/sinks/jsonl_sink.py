@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
@@ -36,21 +37,21 @@ class JsonlSink(Block):
     existing: Literal["replace", "append", "refuse"] = Field("replace", description="what to do with a file in place")
 
     def start(self, stream: StreamInfo) -> None:
-        """Open the file."""
+        """Open the file, unless it is open."""
         unknown = [name for name in self.arrays if name not in stream.arrays]
         if unknown:
             raise BadParam(
                 f"{self.run.name}.arrays: the stream has no {', '.join(unknown)}; it has {', '.join(stream.arrays)}"
             )
-        if self.existing == "refuse" and Path(self.path).exists():
-            raise BadParam(f"{self.run.name}.path: {self.path} is there already, and existing is refuse")
         self._names = self.arrays or tuple(stream.arrays)
-        self._lines = 0
-        self._file = self._open()
+        if not hasattr(self, "_file"):  # a changed description is no reason to begin a new file
+            self._lines, self._file = 0, self._open()
 
     def _open(self) -> FileIO:
         try:
-            return FileIO(self.path, "a" if self.existing == "append" else "w")
+            return FileIO(self.path, {"append": "a", "replace": "w", "refuse": "x"}[self.existing])
+        except FileExistsError:
+            raise BadParam(f"{self.run.name}.path: {self.path} is there already, and existing is refuse") from None
         except OSError as error:
             raise BadParam(f"{self.run.name}.path: {self.path} cannot be written: {error.strerror}") from None
 
@@ -69,13 +70,13 @@ class JsonlSink(Block):
         self._append([{"slot": slots.start, "count": len(slots), "gap": reason}])
 
     def _append(self, lines: list[dict[str, Any]]) -> None:
-        end = self._file.seek(0, os.SEEK_END) if self._file.seekable() else None
+        end = self._file.seek(0, os.SEEK_END) if self._file.seekable() else 0
         left = memoryview(b"".join(json.dumps(line, allow_nan=False).encode() + b"\n" for line in lines))
         try:
             while left:
                 left = left[self._file.write(left) :]
         except OSError:
-            if end:
+            with suppress(OSError):  # not every path is a file
                 self._file.truncate(end)  # a full disk takes part of a line; whole lines only
             raise
         self._lines += len(lines)
@@ -83,6 +84,7 @@ class JsonlSink(Block):
     def stop(self) -> None:
         """Close the file."""
         self._file.close()
+        del self._file
 
     def results(self) -> dict[str, Any]:
         """Return where the lines are."""

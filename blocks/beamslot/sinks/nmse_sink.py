@@ -29,13 +29,14 @@ class NmseSink(Block):
     crb: bool = Field(True, description="whether to compute the Cramer-Rao bound; it needs a measurement operator")
 
     def start(self, truth: StreamInfo, estimate: dict[str, StreamInfo]) -> None:
-        """Begin to count."""
+        """Begin to count, or go on where only a description has changed."""
         blocks = [stream.split(".")[0] for stream in estimate]
-        self._names = {s: b if blocks.count(b) == 1 else s for s, b in zip(estimate, blocks, strict=True)}
-        self._means = {name: NmseMean() for name in self._names.values()}
-        self._bound = NmseMean()
-        self._unsound: dict[str, list[int]] = {}
-        self._bounded: set[int] = set()
+        names = {s: b if blocks.count(b) == 1 else s for s, b in zip(estimate, blocks, strict=True)}
+        if getattr(self, "_names", None) != names:
+            self._names, self._means = names, {name: NmseMean() for name in names.values()}
+            self._bound = NmseMean()
+            self._unsound: dict[str, list[int]] = {}
+            self._bounded: set[int] = set()
         self._measured = {s: info for s, info in estimate.items() if info.operator is not None and info.geometry}
         self._judge = next(iter(self._measured), None) if self.crb and truth.axes["path"] <= MOST_PATHS else None
 

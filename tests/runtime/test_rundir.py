@@ -1,0 +1,95 @@
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from beamslot.errors import TransportError
+from beamslot.runtime import rundir
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def card(path: Path, name: str, pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: pid)
+        rundir.write_card(path, name, {"a.out": "ipc:///x"})
+
+
+def test_the_directory_of_runs_is_private() -> None:
+    assert rundir.base().stat().st_mode & 0o777 == 0o700
+    assert rundir.base() == rundir.base()
+
+
+def test_a_directory_that_others_may_enter_is_refused() -> None:
+    rundir.base().chmod(0o750)
+    with pytest.raises(TransportError, match="must be a directory of yours that nobody else may enter"):
+        rundir.base()
+
+
+def test_a_link_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:
+    place = rundir.base()
+    place.rmdir()
+    place.symlink_to(tmp_path)
+    with pytest.raises(TransportError):
+        rundir.base()
+
+
+def test_without_a_runtime_directory_runs_live_among_the_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
+    monkeypatch.setattr(rundir.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert rundir.base().parent == tmp_path
+
+
+def test_living_runs_are_listed_oldest_first_and_dead_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other, dead = rundir.create(), rundir.create(), rundir.create()
+    card(one, "one", os.getpid(), monkeypatch)
+    card(dead, "dead", dead_pid(), monkeypatch)
+    card(other, "other", os.getppid(), monkeypatch)
+    (rundir.create() / "run.json").write_text("not json")
+    assert [run["name"] for run in rundir.runs()] == ["one", "other"]
+    assert rundir.runs()[0]["ports"] == {"a.out": "ipc:///x"}
+
+
+def test_what_a_dead_run_left_goes_with_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    living, dead, bare = rundir.create(), rundir.create(), rundir.create()
+    card(living, "living", os.getpid(), monkeypatch)
+    card(dead, "dead", dead_pid(), monkeypatch)
+    new = rundir.create()
+    assert set(rundir.base().iterdir()) == {living, bare, new}
+
+
+def test_only_the_newest_logs_are_kept_and_those_of_living_runs(tmp_path: Path) -> None:
+    state = tmp_path / "XDG_STATE_HOME" / "beamslot" / "runs"
+    gone = dead_pid()
+    for number in range(30):
+        (state / f"20200101-0000{number:02}-g-{gone}").mkdir(parents=True)
+    living = state / f"20190101-000000-g-{os.getppid()}"
+    living.mkdir()
+    newest = rundir.logs("graph")
+    left = sorted(state.iterdir())
+    assert left[0] == living
+    assert left[-1] == newest
+    assert [path.name[13:15] for path in left[1:-1]] == [f"{number:02}" for number in range(11, 30)]
+
+
+def test_logs_have_a_place_also_where_the_state_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(rundir.tempfile, "tempdir", str(tmp_path))
+    assert rundir.logs("graph").parent == tmp_path
