@@ -5,6 +5,7 @@ The run has a process of its own, so that notebooks and programs with threads ca
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from typing import Any
 from beamslot.errors import BadParam, FlowgraphError, RunFailed
 
 BAD_GRAPH = 2
+NAMES = {"for": "seconds"}
+"""Options of the command line that are called otherwise here."""
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -85,6 +89,10 @@ def run(
     """
     if slots is not None and seconds is not None:
         raise BadParam(f"run: slots={slots} and seconds={seconds} came together; wanted one of them")
+    if isinstance(blocks, str | Path | Mapping) or not all(isinstance(path, str | Path) for path in blocks):
+        raise BadParam(
+            f"run: got blocks={blocks!r}; wanted a list of paths of Python files: the run is another process"
+        )
     mapping = isinstance(graph, Mapping)
     options = [f"--param={name}={to_text(value)}" for name, value in parameters.items()]
     given = {"slots": slots, "for": seconds, "pace": pace, "seed": seed}
@@ -137,6 +145,9 @@ def _report(code: int, out: str, err: str) -> dict[str, Any]:
         return json.loads(out)
     except ValueError:
         lines = err.strip().splitlines() or [f"the run ended with code {code} and said nothing"]
+        usage = re.match(r"beamslot run: error: argument (?:--?\w+/)*--(\w+): (.*)", lines[-1])
+        if usage:
+            lines = [f"run: {NAMES.get(usage[1], usage[1])}: {usage[2]}"]
         return {"ok": False, "exit_code": code, "problems": lines}
 
 

@@ -16,6 +16,14 @@ from rich.text import Text
 Report = Mapping[str, Any]
 NONE = "-"
 BOUND = "crb"
+INTERRUPTED = 130
+STYLES = {"done": "bold green", "interrupted": "bold yellow", "failed": "bold red"}
+BLOCKS = "Blocks"
+LEGEND = (
+    "per call: one `process`, which takes a frame of slots; late: given out more than a frame after it was due\n"
+    "end to end: from the capture of a slot (when it was due, where the run is paced) to the sink, per frame; "
+    "at pace max mostly queueing"
+)
 NOTES = 12
 """Newest notes that stand under the live tables."""
 
@@ -31,6 +39,11 @@ class Sheet:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 1
+
+    @property
+    def says_something(self) -> bool:
+        """Whether any cell beside the names is not empty or 0."""
+        return any(cell not in {"", "0", NONE} for row in self.rows for cell in row[self.left :])
 
     def shown(self) -> "Sheet":
         """Return the sheet as people see it, without the columns that say nothing."""
@@ -74,13 +87,18 @@ def headline(report: Report, total: int | None = None) -> str:
     slots = number(report.get("slots") or 0)
     parts = [
         str(report.get("graph", "")),
-        str(report.get("state") or ("done" if report.get("ok") else "failed")),
+        str(report.get("state") or outcome(report)),
         f"{slots} of {number(total)} slots" if total else f"{slots} slots",
         rate(report.get("slots_per_s")),
         f"{number(report.get('late_slots') or 0)} late",
         f"{report.get('seconds') or 0:.1f} s",
     ]
     return "  ".join(part for part in parts if part)
+
+
+def outcome(report: Report) -> str:
+    """Return how a finished run went, in one word."""
+    return "done" if report.get("ok") else "interrupted" if report.get("exit_code") == INTERRUPTED else "failed"
 
 
 def block_sheet(report: Report) -> Sheet:
@@ -91,7 +109,7 @@ def block_sheet(report: Report) -> Sheet:
     ]
     if report.get("end_to_end"):
         rows.append(["end to end", "", *_latency(report["end_to_end"]), ""])
-    return Sheet("Blocks", ("block", "slots", "p50", "p95", "p99", "?restarts"), rows)
+    return Sheet(BLOCKS, ("block", "slots", "p50 per call", "p95 per call", "p99 per call", "?restarts"), rows)
 
 
 def _latency(times: Mapping[str, Any]) -> list[str]:
@@ -180,9 +198,9 @@ def _plain(value: Any) -> str:
 
 
 def sheets(report: Report) -> list[Sheet]:
-    """Return all tables of a finished run that have rows."""
+    """Return all tables of a finished run that say something."""
     every = [block_sheet(report), edge_sheet(report), *sink_sheets(report)]
-    return [sheet for sheet in every if sheet.rows]
+    return [sheet for sheet in every if sheet.says_something]
 
 
 def render(sheet: Sheet) -> Table:
@@ -203,10 +221,12 @@ def render(sheet: Sheet) -> Table:
 
 def closing(report: Report, total: int | None = None) -> RenderableType:
     """Return the tables that end a run."""
-    style = "bold green" if report.get("ok") else "bold red"
-    parts: list[RenderableType] = [Text(headline(report, total), style=style)]
-    for sheet in sheets(report):
+    parts: list[RenderableType] = [Text(headline(report, total), style=STYLES[outcome(report)])]
+    shown = sheets(report)
+    for sheet in shown:
         parts += ["", render(sheet)]
+    if any(sheet.title == BLOCKS for sheet in shown):
+        parts += ["", Text(LEGEND, style="dim")]
     if report.get("logs"):
         parts += ["", Text(f"logs: {report['logs']}")]
     return Group(*parts)

@@ -3,19 +3,24 @@ import io
 import json
 import math
 import re
+import shlex
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
 from beamslot_probes import CountingSource, PairSink, Relay
 from pydantic import Field
 
+from beamslot import flowgraph
 from beamslot.cli import blocks, draw, echo, main, options, parser, plot, run, sweep
 from beamslot.cli import graph as graphs
 from beamslot.errors import BadParam, FlowgraphError, PeerLost, UnknownPort
 from beamslot.frame import Array, Describe, Eos, Frame, Gap, StreamInfo
 from beamslot.runtime import Block, In, Out
 from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph
+
+FLOWGRAPHS = Path(__file__).parents[2] / "flowgraphs"
 
 TWO_WAYS = Graph(
     name="two ways",
@@ -103,6 +108,31 @@ def test_an_interrupt_outside_a_run_exits_with_130_and_no_traceback(monkeypatch,
     assert capsys.readouterr().err == ""
 
 
+def examples():
+    """The command lines that the helps show, and those of the file of a graph."""
+    helps = [parser().format_help()]
+    verbs = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    helps += [verb.format_help() for verb in verbs.choices.values()]
+    helps += [file.read_text() for file in FLOWGRAPHS.glob("*.yml")]
+    lines = re.findall(r"^(?:#| )  *beamslot ((?!bench).*?)(?:   .*)?$", "\n".join(helps), re.M)
+    return sorted({line.strip() for line in lines})
+
+
+@pytest.mark.parametrize("line", examples())
+def test_the_examples_of_every_help_can_be_called(line, monkeypatch):
+    monkeypatch.chdir(FLOWGRAPHS.parent)
+    given = parser().parse_args(shlex.split(line))
+    if "graph" in given:
+        overrides = [
+            [f"{name}={value[0]}" for name, value in sweep.grid(given.param).items()] if "sweep" in line else []
+        ]
+        flowgraph.load(given.graph, overrides=overrides[0] or given.param)
+
+
+def test_the_examples_are_all_found():
+    assert len(examples()) >= 12
+
+
 # how long a run lasts
 
 
@@ -188,6 +218,20 @@ def test_an_svg_is_well_formed_and_its_edges_join_the_blocks_they_name():
         assert x + w <= float(tree.get("width"))
         assert y + h <= float(tree.get("height"))
         assert not any(abs(x - a) < w and abs(y - b) < h for a, b, *_ in boxes[:i])
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("a.svg", "<svg "), ("a.dot", "digraph"), ("a.gv", "digraph"), ("a.mmd", "flowchart"), ("a.md", "```mermaid\n")],
+)
+def test_the_format_of_a_drawing_is_what_its_file_ends_with(name, start):
+    assert draw.FORMATS[graphs._format(Path(name))](TWO_WAYS).startswith(start)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a"])
+def test_a_drawing_of_no_known_format_is_refused(name):
+    with pytest.raises(BadParam, match=f"^graph: got -o {name}; wanted a name that ends with .svg, .dot,"):
+        graphs._format(Path(name))
 
 
 # what a graph is
@@ -279,6 +323,8 @@ def test_the_example_of_a_block_is_yaml_with_every_parameter():
         ("1,2, 3", ["1", "2", "3"]),
         ("max", ["max"]),
         ("[1, 2]", ["[1, 2]"]),
+        ("[32,16],[64,16]", ["[32,16]", "[64,16]"]),
+        ("[[1,2],[3,4]], [[5,6]]", ["[[1,2],[3,4]]", "[[5,6]]"]),
     ],
 )
 def test_values_of_a_sweep_are_ranges_lists_or_one_value(text, several):
@@ -288,6 +334,21 @@ def test_values_of_a_sweep_are_ranges_lists_or_one_value(text, several):
 @pytest.mark.parametrize("text", ["1:2", "1:2:0", "2:1:1", "a:b:c", "0:1e9:1", "0:nan:1", "1:2:3:4"])
 def test_a_range_that_is_none_is_refused(text):
     with pytest.raises(BadParam, match="wanted first:last:step"):
+        sweep.values(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("5:-5:1", "the step has the wrong sign"),
+        ("0:10:0", "the step is zero"),
+        ("0:1e9:1", "it is too long"),
+        ("a:b:c", "it is no range of numbers"),
+        ("1:2", "it is no range of numbers"),
+    ],
+)
+def test_a_range_that_is_none_is_told_why(text, problem):
+    with pytest.raises(BadParam, match=f"^sweep: got '{text}'; {problem}; wanted first:last:step"):
         sweep.values(text)
 
 
@@ -409,11 +470,13 @@ def test_a_port_is_found_in_the_newest_run_or_the_one_named(wanted, found):
 
 
 def test_a_port_that_is_not_there_is_named_with_the_nearest():
-    with pytest.raises(UnknownPort, match=r"new has no port 'b\.z'; did you mean 'b\.y'\?"):
+    with pytest.raises(
+        UnknownPort, match=r"new has no output 'b\.z' \(echo shows outputs, no inputs\); did you mean 'b\.y'\?"
+    ):
         echo.find("b.z", RUNS)
     with pytest.raises(PeerLost, match="no run is called 'other'; there is old, new"):
         echo.find("other:a.x", RUNS)
-    with pytest.raises(PeerLost, match="nothing runs"):
+    with pytest.raises(PeerLost, match=r"^echo: nothing runs; wanted a run in another terminal, such as `beamslot run"):
         echo.find("a.x", [])
 
 

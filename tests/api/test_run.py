@@ -120,9 +120,24 @@ def test_slots_and_seconds_together_are_refused_before_anything_starts():
         beamslot.run(GRAPH, slots=3, seconds=2)
 
 
-def test_usage_that_the_command_line_refuses_is_an_error_with_its_text():
-    with pytest.raises(FlowgraphError, match="wanted a whole number of at least 1"):
-        beamslot.run(GRAPH, slots=0)
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"slots": 0}, "run: slots: got '0'; wanted a whole number of at least 1"),
+        ({"seconds": -1}, "run: seconds: got '-1'; wanted a time such as 10s, 500ms or 2m"),
+        ({"pace": "fast"}, "run: pace: got 'fast'; wanted realtime, max, or a factor above 0"),
+    ],
+)
+def test_usage_that_the_command_line_refuses_is_said_in_one_sentence(given, said):
+    with pytest.raises(FlowgraphError) as error:
+        beamslot.run(GRAPH, **given)
+    assert str(error.value) == said
+
+
+@pytest.mark.parametrize("blocks", [[RunResult], "mine.py", {"mine": RunResult}])
+def test_own_blocks_are_given_as_paths(blocks):
+    with pytest.raises(BadParam, match=r"run: got blocks=.*; wanted a list of paths of Python files"):
+        beamslot.run(GRAPH, blocks=blocks)
 
 
 def test_runs_start_from_threads_side_by_side():

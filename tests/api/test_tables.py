@@ -59,6 +59,7 @@ def test_the_headline_says_how_far_how_fast_and_how_late():
     assert tables.headline(REPORT, 2000) == "demo  done  2,000 of 2,000 slots  1.17 k/s  3 late  1.7 s"
     assert tables.headline({**REPORT, "state": "running"}) == "demo  running  2,000 slots  1.17 k/s  3 late  1.7 s"
     assert "failed" in tables.headline({**REPORT, "ok": False})
+    assert "interrupted" in tables.headline({**REPORT, "ok": False, "exit_code": 130})
 
 
 def test_the_headline_of_a_run_that_never_began_has_only_zeros():
@@ -90,6 +91,20 @@ def test_the_closing_tables_hold_latency_per_block_and_end_to_end():
     assert row_of(text, "idle") == ["idle", "0", "-", "-", "-"]
     assert row_of(text, "end")[3:9] == ["310", "us", "400", "us", "500", "us"]
     assert "logs: logs/demo" in text
+
+
+def test_the_latencies_are_said_to_be_per_call_and_explained_once():
+    text = text_of(tables.closing(REPORT))
+    assert text.count("p50 per call") == 1
+    assert text.count("end to end: from the capture of a slot") == 1
+
+
+def test_tables_that_say_nothing_are_left_out():
+    edge = {"edge": "a > b", "policy": "block", "offered": 0, "acknowledged": 0}
+    nothing = {"nmse": {"omp": {"nmse_db": None, "draws": 0}}}
+    report = {"blocks": {"a": {"slots": 0, "p50_us": None}}, "end_to_end": {}, "edges": [edge], "sinks": nothing}
+    assert tables.sheets(report) == []
+    assert "per call" not in text_of(tables.closing(report))
 
 
 def test_the_account_of_an_edge_names_drops_by_reason_and_what_is_left_unexplained():

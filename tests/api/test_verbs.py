@@ -123,6 +123,15 @@ def test_a_failing_block_exits_with_1_and_says_which_slot(graph):
     assert json.loads(done.stdout)["exit_code"] == 1
 
 
+def test_the_problems_of_a_run_stand_last_and_tables_of_nothing_are_left_out():
+    command = words("run", HELLO, "-p", "combiner.antennas_per_chain=5")
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "5 does not divide" in done.stdout.splitlines()[-1]
+    assert "Edges" not in done.stdout
+    assert "Blocks" not in done.stdout
+
+
 def test_an_interrupted_run_drains_and_exits_with_130_and_its_tables(graph):
     running = subprocess.Popen(
         words("run", graph, "--blocks", PROBES, "--pace", "realtime", "--for", "1h"),
@@ -136,6 +145,7 @@ def test_an_interrupted_run_drains_and_exits_with_130_and_its_tables(graph):
     assert running.returncode == 130
     assert "Traceback" not in err
     assert "source.numbers > relay.numbers" in out
+    assert out.startswith("probe  interrupted")
     assert rundir.runs() == []
 
 
@@ -163,7 +173,30 @@ def test_echo_prints_what_passes_a_port_of_a_running_graph(graph, capsys):
 
 def test_echo_without_a_run_fails_and_says_so(capsys):
     assert main(["echo", "relay.out"]) == 1
-    assert capsys.readouterr().err == "echo: nothing runs\n"
+    assert capsys.readouterr().err.startswith("echo: nothing runs; wanted a run in another terminal")
+
+
+def test_a_sweep_of_a_misspelt_name_makes_nothing(tmp_path, capsys):
+    where = tmp_path / "s"
+    assert main(["sweep", str(HELLO), "-p", "combiner.antennas_per_chian=2,4", "-o", str(where)]) == 2
+    assert "did you mean 'antennas_per_chain'?" in capsys.readouterr().err
+    assert not where.exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [
+        ("run", ["--logs", "taken/logs"]),
+        ("run", ["--logs", "/proc"]),
+        ("graph", ["-o", "nowhere/x.svg"]),
+        ("sweep", ["-p", "omp.grid=[32,16],[64,16]", "-o", "taken"]),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_runs(verb, options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("taken").write_text("a file")
+    assert main([verb, str(HELLO), *options]) == 2
+    assert capsys.readouterr().err.startswith(f"{options[-1]}: cannot be written: ")
 
 
 def test_a_sweep_goes_on_after_a_point_that_fails_and_resumes_with_what_is_missing(tmp_path):
@@ -192,6 +225,7 @@ def test_validate_says_what_a_graph_is(capsys):
     assert main(["validate", str(HELLO), "--start"]) == 0
     said = capsys.readouterr().out
     assert "hello: ok. 100 slots" in said
+    assert "not started" not in said
     assert "slot user=1 y=16 chain=4" in said
     assert main(["validate", str(HELLO), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["streams"][0]["stream"] == "source.field"
@@ -199,6 +233,7 @@ def test_validate_says_what_a_graph_is(capsys):
 
 def test_validate_with_start_finds_what_declarations_cannot_show(capsys):
     assert main(["validate", str(HELLO), "-p", "combiner.antennas_per_chain=5"]) == 0
+    assert "not started; `validate --start` also checks lengths" in capsys.readouterr().out
     assert main(["validate", str(HELLO), "-p", "combiner.antennas_per_chain=5", "--start"]) == 2
     assert "combiner: does not start: combiner.antennas_per_chain: 5 does not divide" in capsys.readouterr().err
 

@@ -14,6 +14,7 @@ from beamslot.flowgraph import load
 from beamslot.runtime.block import Block
 
 OWN = Path(__file__).parent / "own_blocks.py"
+HELLO = Path(__file__).parents[2] / "flowgraphs" / "hello.yml"
 
 Problems = Callable[..., list[str]]
 
@@ -62,12 +63,12 @@ def test_the_flowgraph_that_these_tests_spoil_is_good(graph_of):
         (
             "variables:",
             "options: {parameters: {slots: 0}}\nvariables:",
-            "g.yml:1: options.parameters.slots: got 0; wanted: input should be greater than or equal to 1",
+            "g.yml:1: options.parameters.slots: got 0; wanted a whole number >= 1",
         ),
         (
             "variables:",
             "options: {parameters: {slots: .inf}}\nvariables:",
-            "g.yml:1: options.parameters.slots: got inf; wanted: input should be a finite number",
+            "g.yml:1: options.parameters.slots: got inf; wanted a finite number",
         ),
         (
             "variables:",
@@ -87,19 +88,18 @@ def test_the_flowgraph_that_these_tests_spoil_is_good(graph_of):
         (
             "variables:",
             "options: {parameters: {pace: fast}}\nvariables:",
-            "g.yml:1: options.parameters.pace: got 'fast'; no variable is called 'fast' (character 1); "
-            "there is n_y, pi, e, inf; or one of max, realtime",
+            "g.yml:1: options.parameters.pace: got 'fast'; wanted a number or one of max, realtime; "
+            "no variable is called 'fast' (character 1); there is n_y, pi, e, inf",
         ),
         (
             "variables:",
             "options: {parameters: {pace: -1}}\nvariables:",
-            "g.yml:1: options.parameters.pace: got -1; wanted: input should be greater than 0"
-            " or input should be 'realtime' or 'max'",
+            "g.yml:1: options.parameters.pace: got -1; wanted a number > 0 or 'realtime' or 'max'",
         ),
         (
             "variables:",
             "options: {parameters: {id: My Graph}}\nvariables:",
-            "g.yml:1: options.parameters.id: got 'My Graph'; wanted: string should match pattern '^[a-z][a-z0-9_]*$'",
+            "g.yml:1: options.parameters.id: got 'My Graph'; wanted a text like ^[a-z][a-z0-9_]*$",
         ),
         (
             "variables:",
@@ -128,20 +128,21 @@ def test_the_flowgraph_that_these_tests_spoil_is_good(graph_of):
         (
             "users: 1",
             "users: 2 * n_yy",
-            "g.yml:7: source.users: got '2 * n_yy'; no variable is called 'n_yy' (character 5); did you mean 'n_y'?",
+            "g.yml:7: source.users: got '2 * n_yy'; wanted a whole number;"
+            " no variable is called 'n_yy' (character 5); did you mean 'n_y'?",
         ),
         (
             "users: 1",
             "users: n_y / 7",
-            "g.yml:7: source.users: got 9.142857142857142 from 'n_y / 7'; wanted: input should be a valid integer, "
-            "got a number with a fractional part",
+            "g.yml:7: source.users: got 9.142857142857142 from 'n_y / 7'; wanted a whole number",
         ),
-        ("users: 1", "users: [1]", "g.yml:7: source.users: got [1]; wanted: input should be a valid integer"),
-        ("users: 1", "users:", "g.yml:7: source.users: got None; wanted: input should be a valid integer"),
+        ("users: 1", "users: [1]", "g.yml:7: source.users: got [1]; wanted a whole number"),
+        ("users: 1", "users:", "g.yml:7: source.users: got None; wanted a whole number"),
         (
             "users: 1",
             "users: no",
-            "g.yml:7: source.users: got 'no'; no variable is called 'no' (character 1); there is n_y, pi, e, inf",
+            "g.yml:7: source.users: got 'no'; wanted a whole number;"
+            " no variable is called 'no' (character 1); there is n_y, pi, e, inf",
         ),
         ("users: 1", "user: 1", "g.yml:7: source.user: Source has no parameter 'user'; did you mean 'users'?"),
         ("users: 1", "loud: yes", "g.yml:7: source.loud: got 'yes'; wanted true or false"),
@@ -150,44 +151,42 @@ def test_the_flowgraph_that_these_tests_spoil_is_good(graph_of):
         (
             "users: 1",
             "levels:\n    - 1\n    - x",
-            "g.yml:9: source.levels.1: got 'x'; no variable is called 'x' (character 1); there is n_y, pi, e, inf",
+            "g.yml:9: source.levels.1: got 'x'; wanted a number;"
+            " no variable is called 'x' (character 1); there is n_y, pi, e, inf",
         ),
         (
             "users: 1",
             "levels: {a: 1}",
-            "g.yml:7: source.levels: got {'a': 1}; wanted: input should be a valid list",
+            "g.yml:7: source.levels: got {'a': 1}; wanted a list of numbers",
         ),
         (
             "users: 1",
             "pair: [1, n_y / 100]",
-            "g.yml:7: source.pair.1: got 0.64 from 'n_y / 100'; wanted: input should be a valid integer,"
-            " got a number with a fractional part",
+            "g.yml:7: source.pair.1: got 0.64 from 'n_y / 100'; wanted a whole number",
         ),
         (
             "users: 1",
             "mix: [1, 2.5]",
-            "g.yml:7: source.mix.1: got 2.5; wanted: input should be a valid integer,"
-            " got a number with a fractional part",
+            "g.yml:7: source.mix.1: got 2.5; wanted a whole number",
         ),
         (
             "users: 1",
             "mix: 2.5",
-            "g.yml:7: source.mix: got 2.5; wanted: input should be a valid integer, got a number with a fractional part"
-            " or input should be a valid list",
+            "g.yml:7: source.mix: got 2.5; wanted a whole number or a list of whole numbers",
         ),
         (
             "users: 1",
             "rounds: autos",
-            "g.yml:7: source.rounds: got 'autos'; no variable is called 'autos' (character 1);"
-            " there is n_y, pi, e, inf; or one of auto",
+            "g.yml:7: source.rounds: got 'autos'; wanted a whole number or one of auto;"
+            " no variable is called 'autos' (character 1); there is n_y, pi, e, inf",
         ),
         (
             "users: 1",
             "codebook: dtf",
-            "g.yml:7: source.codebook: got 'dtf'; wanted: input should be 'dft' or 'steered'",
+            "g.yml:7: source.codebook: got 'dtf'; wanted 'dft' or 'steered'",
         ),
-        ("users: 1", "order: n_y", "g.yml:7: source.order: got 64 from 'n_y'; wanted: input should be 2 or 4"),
-        ("users: 1", "label: 12", "g.yml:7: source.label: got 12; wanted: input should be a valid string"),
+        ("users: 1", "order: n_y", "g.yml:7: source.order: got 64 from 'n_y'; wanted 2 or 4"),
+        ("users: 1", "label: 12", "g.yml:7: source.label: got 12; wanted a text"),
         ("users: 1", "label: LOUD", "g.yml:7: source.label: got 'LOUD'; wanted: Lower case"),
         ("users: 1", "window: {shape: flat}", "g.yml:7: source.window.length: is not given and has no default"),
         (
@@ -198,7 +197,7 @@ def test_the_flowgraph_that_these_tests_spoil_is_good(graph_of):
         (
             "users: 1",
             "window:\n      length: n_y - 64",
-            "g.yml:8: source.window.length: got 0 from 'n_y - 64'; wanted: input should be greater than or equal to 1",
+            "g.yml:8: source.window.length: got 0 from 'n_y - 64'; wanted a whole number >= 1",
         ),
         ("users: 1", "users: 999", "g.yml:4: source: N_u users times the window are more than 1000"),
         (
@@ -306,7 +305,7 @@ def test_the_flowgraph_that_these_tests_spoil_is_good(graph_of):
             "- [combiner, rf, sink, rf]",
             "- [source, field, sink, rf]",
             "g.yml:12: source.field > sink.rf: rf comes as [slot user y z] complex64 [1];"
-            " wanted [slot user y chain] complex64 [1]",
+            " wanted [slot user y chain] complex64 [1]; combiner.rf would fit",
         ),
         (
             "- [combiner, rf, sink, rf]",
@@ -323,11 +322,10 @@ def test_one_mistake_is_one_line(problems: Problems, old, new, line):
     ("params", "line"),
     [
         ("{policy: latest}", "params.policy: got 'latest'; wanted: 'block', the only policy that is available yet"),
-        ("{window: 0}", "params.window: got 0; wanted: input should be greater than or equal to 1"),
+        ("{window: 0}", "params.window: got 0; wanted a whole number >= 1"),
         (
             "{window: n_y / 128}",
-            "params.window: got 0.5 from 'n_y / 128'; wanted: input should be a valid integer,"
-            " got a number with a fractional part",
+            "params.window: got 0.5 from 'n_y / 128'; wanted a whole number",
         ),
     ],
 )
@@ -367,11 +365,13 @@ connections:
 """
     assert problems(text) == [
         "g.yml:1: options.parameters.sed: is not known; did you mean 'seed'?",
-        "g.yml:1: options.parameters.burst: got 0; wanted: input should be greater than or equal to 1",
+        "g.yml:1: options.parameters.burst: got 0; wanted a whole number >= 1",
         "g.yml:3: variables.a: goes round in a circle: a > b > a",
         "g.yml:6: variables.d: got '1 / 0'; 1 / 0 (character 1) divides by zero",
-        "g.yml:10: source.levels.0: got 'x'; no variable is called 'x' (character 1); there is pi, e, inf",
-        "g.yml:10: source.levels.2: got 'y'; no variable is called 'y' (character 1); there is pi, e, inf",
+        "g.yml:10: source.levels.0: got 'x'; wanted a number;"
+        " no variable is called 'x' (character 1); there is pi, e, inf",
+        "g.yml:10: source.levels.2: got 'y'; wanted a number;"
+        " no variable is called 'y' (character 1); there is pi, e, inf",
         "g.yml:10: source.loud: got 3; wanted true or false",
         "g.yml:11: combiner.chian: Combiner has no parameter 'chian'; did you mean 'chain'?",
         "g.yml:12: sink.id: no block has the id 'sinc'; did you mean 'sink'?",
@@ -387,7 +387,7 @@ def test_a_misspelt_key_is_taken_for_what_was_meant(problems: Problems):
         "g.yml:1: variabels: is not known; did you mean 'variables'?",
         "g.yml:4: blocks[0].nam: is not known; did you mean 'name'?",
         "g.yml:5: blocks[0].ids: is not known; did you mean 'id'?",
-        "g.yml:7: source.users: got 0 from 'n_y - 64'; wanted: input should be greater than or equal to 1",
+        "g.yml:7: source.users: got 0 from 'n_y - 64'; wanted a whole number >= 1",
         "g.yml:8: combiner.chian: Combiner has no parameter 'chian'; did you mean 'chain'?",
         "g.yml:10: conections: is not known; did you mean 'connections'?",
     ]
@@ -435,7 +435,8 @@ def test_a_variable_that_turns_out_to_be_none_is_said_once_at_its_own_place(prob
 def test_a_text_is_no_number(problems: Problems):
     text = changed("n_y: 64", "n_y: 64\n  book: steered beams").replace("users: 1", "users: book")
     assert problems(text) == [
-        "g.yml:8: source.users: got 'book'; the variable 'book' (character 1) is 'steered beams'; wanted a number"
+        "g.yml:8: source.users: got 'book'; wanted a whole number;"
+        " the variable 'book' (character 1) is 'steered beams', no number"
     ]
 
 
@@ -460,9 +461,9 @@ def test_blocks_of_one_name_are_still_checked_each_and_their_edges_not(problems:
     twin = "- {name: combiner, id: source, parameters: {users: 0}}\nconnections:"
     text = changed("connections:", twin).replace("{chain: 12}", "{chain: 0}")
     assert problems(text) == [
-        "g.yml:8: combiner.chain: got 0; wanted: input should be greater than or equal to 1",
+        "g.yml:8: combiner.chain: got 0; wanted a whole number >= 1",
         "g.yml:10: combiner: the name stands twice; it stands first at g.yml:8",
-        "g.yml:10: combiner.users: got 0; wanted: input should be greater than or equal to 1",
+        "g.yml:10: combiner.users: got 0; wanted a whole number >= 1",
     ]
 
 
@@ -502,7 +503,7 @@ connections:
 - [two, out, one, back]
 """
     assert problems(text) == [
-        "g.yml:2: source.users: got 0; wanted: input should be greater than or equal to 1",
+        "g.yml:2: source.users: got 0; wanted a whole number >= 1",
         "g.yml:8: two.out > one.back: closes a cycle: one > two > one; slots only flow forward",
     ]
 
@@ -524,13 +525,80 @@ def test_a_bound_that_does_not_go_with_a_value_is_said_with_the_block(problems: 
     assert line == "g.yml:1: odd: unable to apply constraint 'ge' to supplied value [1, 2]"
 
 
+def test_values_with_a_unit_behind_them_are_told_the_unit_of_the_field(problems: Problems):
+    text = changed("variables:", "options: {parameters: {slot_period: 1us}}\nvariables:")
+    assert problems(text) == [
+        "g.yml:1: options.parameters.slot_period: got '1us'; wanted a number [s]; it stands without its unit,"
+        " such as 1e-6"
+    ]
+
+
+def test_what_a_list_should_hold_is_said(problems: Problems):
+    assert problems(changed("users: 1", "pair: 3")) == ["g.yml:7: source.pair: got 3; wanted a list of 2 values"]
+
+
+@pytest.mark.parametrize(
+    ("edge", "wrong", "begin", "end"),
+    [
+        ("source, truth, nmse, truth", "source, field, nmse, truth", "got field; wanted channel, ", "source.truth"),
+        ("omp, estimate, nmse, estimate", "combiner, rf, nmse, estimate", "channel comes as ", "omp.estimate"),
+    ],
+)
+def test_a_port_that_does_not_fit_is_told_once_with_one_that_would(tmp_path, edge, wrong, begin, end):
+    file = tmp_path / "g.yml"
+    file.write_text(HELLO.read_text().replace(f"[{edge}]", f"[{wrong}]"))
+    with pytest.raises(FlowgraphError) as caught:
+        load(file)
+    (line,) = str(caught.value).split("\n")
+    assert f": {begin}" in line
+    assert line.endswith(f"; {end} would fit")
+
+
+def test_an_id_that_is_the_name_of_a_file_beside_is_told_how_to_bring_it(tmp_path):
+    file = tmp_path / "g.yml"
+    file.write_text("blocks: [{name: mine, id: back_projection}]")
+    (tmp_path / "back_projection.py").touch()
+    with pytest.raises(FlowgraphError, match=f"; perhaps it wants --blocks {tmp_path}/back_projection.py$"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("    users", "\tusers", "g.yml:7: not YAML: a tab in the indentation; wanted spaces"),
+        ("  id: source", "  id:source", "g.yml:5: not YAML: no space after ':'; wanted 'name: value'"),
+        ("- [source", "-[source", "g.yml:11: not YAML: no space after '-'; wanted '- item'"),
+        (
+            "  id: source",
+            " id: source",
+            "g.yml:5: not YAML: indented unlike its neighbours; wanted what belongs together in one column",
+        ),
+        (
+            "  parameters:\n",
+            "  parameters\n",
+            "g.yml:6: not YAML: wanted 'name: value' or '- item'; is a ':' or a '-' missing,"
+            " or is it indented wrongly?",
+        ),
+        (
+            "combiner, field]",
+            "combiner, field",
+            "g.yml:11: not YAML: the bracket that opens here is not closed, or a comma is missing",
+        ),
+        ("n_y: 64", "n_y: '64", "g.yml:2: not YAML: the quote that opens here is not closed"),
+        ("n_y: 64", "n_y: %5", "g.yml:2: not YAML: a text that begins with this character needs quotes"),
+    ],
+)
+def test_yaml_that_is_none_is_told_in_words_with_the_line_to_look_at(problems: Problems, old, new, line):
+    assert problems(changed(old, new)) == [line]
+
+
 # Disabled blocks
 
 
 def test_a_disabled_block_is_left_out_with_its_edges(problems: Problems):
     text = changed("{name: sink, id: sink}", "{name: sink, id: nothing, parameters: {a: b}, states: {state: disabled}}")
     assert problems(text.replace("users: 1", "users: 0")) == [
-        "g.yml:7: source.users: got 0; wanted: input should be greater than or equal to 1"
+        "g.yml:7: source.users: got 0; wanted a whole number >= 1"
     ]
 
 
@@ -569,13 +637,13 @@ def test_a_graph_has_blocks(problems: Problems, text):
         ),
         (
             "source.users=0",
-            "-p source.users=0: source.users: got 0; wanted: input should be greater than or equal to 1",
+            "-p source.users=0: source.users: got 0; wanted a whole number >= 1",
         ),
-        ("slots=0", "-p slots=0: options.parameters.slots: got 0; wanted: input should be greater than or equal to 1"),
+        ("slots=0", "-p slots=0: options.parameters.slots: got 0; wanted a whole number >= 1"),
         ("n_y=1 / 0", "-p n_y=1 / 0: variables.n_y: got '1 / 0'; 1 / 0 (character 1) divides by zero"),
         ("n_y", "-p n_y: wanted variable=value or block.parameter=value"),
         ("=3", "-p =3: wanted variable=value or block.parameter=value"),
-        ("n_y=[1", "-p n_y=[1: not YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),
+        ("n_y=[1", "-p n_y=[1: not YAML: the bracket that opens here is not closed, or a comma is missing"),
         (
             "n_y=!!python/name:os.system",
             "-p n_y=!!python/name:os.system: has the tag 'tag:yaml.org,2002:python/name:os.system';"
@@ -595,7 +663,7 @@ def test_an_override_that_is_wrong_is_cited(problems: Problems, override, line):
 
 def test_overrides_are_said_after_the_lines_of_the_file(problems: Problems):
     assert problems(changed("users: 1", "users: 0"), "nothing=1", "source.loud=7") == [
-        "g.yml:7: source.users: got 0; wanted: input should be greater than or equal to 1",
+        "g.yml:7: source.users: got 0; wanted a whole number >= 1",
         "-p nothing=1: no variable or run option is called 'nothing'; there is n_y, id, title, description, author,"
         " slots, slot_period, pace, burst, seed",
         "-p source.loud=7: source.loud: got 7; wanted true or false",
@@ -615,10 +683,14 @@ def test_overrides_are_said_after_the_lines_of_the_file(problems: Problems):
         ("hello", "g.yml:1: got 'hello'; wanted a mapping of options, variables, blocks, connections, metadata"),
         (
             "blocks:\n\t- a",
-            "g.yml:2: not YAML: while scanning for the next token, found character '\\t' that cannot start any token",
+            "g.yml:2: not YAML: a tab in the indentation; wanted spaces",
         ),
-        ("a: b: c", "g.yml:1: not YAML: mapping values are not allowed here"),
-        ("a: 'b", "g.yml:1: not YAML: while scanning a quoted scalar, found unexpected end of stream"),
+        (
+            "a: b: c",
+            "g.yml:1: not YAML: a ':' too many for this place;"
+            " is it indented like its neighbours? is a text in quotes?",
+        ),
+        ("a: 'b", "g.yml:1: not YAML: the quote that opens here is not closed"),
         ("a: b\n\nc: \x07", "g.yml:3: not YAML: special characters are not allowed"),
         ('a: "\\UFFFFFFFF"', "g.yml: not YAML: Python int too large to convert to C int"),
         ("blocks: 3\n---\nb: 2", "g.yml:2: a second document begins; wanted one a file"),
@@ -766,9 +838,10 @@ def test_a_mapping_is_cited_by_paths():
     assert str(caught.value).split("\n") == [
         "metdata: is not known; did you mean 'metadata'?",
         "variables.n: got '1 / 0'; 1 / 0 (character 1) divides by zero",
-        "options.parameters.slots: got 0; wanted: input should be greater than or equal to 1",
-        "blocks[0].parameters.users: source.users: got 0; wanted: input should be greater than or equal to 1",
-        "blocks[0].parameters.levels[1]: source.levels.1: got 'x'; no variable is called 'x' (character 1);"
+        "options.parameters.slots: got 0; wanted a whole number >= 1",
+        "blocks[0].parameters.users: source.users: got 0; wanted a whole number >= 1",
+        "blocks[0].parameters.levels[1]: source.levels.1: got 'x'; wanted a number;"
+        " no variable is called 'x' (character 1);"
         " there is pi, e, inf",
         "blocks[1]: combiner.chain: is not given and has no default",
         "connections[0]: source.field > combiner.feild: combiner has no input 'feild'; did you mean 'field'?",

@@ -218,8 +218,6 @@ def test_arrays_of_one_stream_agree_on_their_lengths(x: NDArray[np.float32]) -> 
 def test_ports_and_slots_that_are_wrong_or_not_given_are_named(x: NDArray[np.float32]) -> None:
     with pytest.raises(UnknownPort, match=r"^add has no input 'lift'; did you mean 'left'\?$"):
         run_block(Add(), {"lift": x}, name="add")
-    with pytest.raises(UnknownPort, match=r"^block has no input 'rigt'; did you mean 'right'\?$"):
-        run_block(Add(), {"left": x}, infos={"rigt": DESCRIBED})
     with pytest.raises(FlowgraphError, match=r"^block\.left: input is not given; wanted \[slot y\] float32 \[1\]$"):
         run_block(Add(), {"right": x})
     with pytest.raises(ShapeError, match=r"^block\.estimate: got one stream; wanted a mapping of streams by name$"):

@@ -35,6 +35,11 @@ def mermaid(graph: "Graph") -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown(graph: "Graph") -> str:
+    """Return the graph as a mermaid flowchart that stands in Markdown."""
+    return f"```mermaid\n{mermaid(graph)}```\n"
+
+
 def dot(graph: "Graph") -> str:
     """Return the graph in the language of graphviz."""
     lines = [f"digraph {_quoted(graph.name)} {{", "  rankdir=LR", "  node [shape=box]"]
@@ -137,4 +142,7 @@ def _svg_block(graph: "Graph", name: str, corner: Point, height: int) -> list[st
     ]
 
 
-FORMATS: "dict[str, Callable[[Graph], str]]" = {"mermaid": mermaid, "dot": dot, "svg": svg}
+FORMATS: "dict[str, Callable[[Graph], str]]" = {"mermaid": mermaid, "markdown": markdown, "dot": dot, "svg": svg}
+
+SUFFIXES = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".md": "markdown"}
+"""The format that a file's name asks for."""

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from beamslot.frame import Message, StreamInfo
 
 
+NOTHING_RUNS = "nothing runs; wanted a run in another terminal, such as `beamslot run flowgraphs/demo.yml --for 60s`"
+
+
 def register(verbs: options.Verbs) -> None:
     """Add the verb."""
     parser = options.add_verb(
@@ -56,11 +59,12 @@ def find(wanted: str, runs: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     name, colon, port = wanted.rpartition(":")
     fitting = [run for run in runs if not colon or name in (run["name"], str(run["pid"]))]
     if not fitting:
-        known = f"; there is {', '.join(run['name'] for run in runs)}" if runs else "; nothing runs"
-        raise PeerLost(f"echo: no run is called {name!r}{known}" if colon else "echo: nothing runs")
+        known = f"there is {', '.join(run['name'] for run in runs)}" if runs else NOTHING_RUNS
+        raise PeerLost(f"echo: no run is called {name!r}; {known}" if colon else f"echo: {NOTHING_RUNS}")
     having = [run for run in fitting if port in run["ports"]]
     if not having:
-        raise UnknownPort(f"echo: {fitting[-1]['name']} has no port {port!r}; {near(port, fitting[-1]['ports'])}")
+        newest, advice = fitting[-1]["name"], near(port, fitting[-1]["ports"])
+        raise UnknownPort(f"echo: {newest} has no output {port!r} (echo shows outputs, no inputs); {advice}")
     return having[-1]["ports"][port], port
 
 

@@ -26,12 +26,18 @@ def register(verbs: options.Verbs) -> None:
         "--start", action="store_true", help="also start all blocks but the sinks, to show lengths and exact bytes"
     )
     options.add_json(validate)
-    graph = options.add_verb(
-        verbs, "graph", _graph, "draw a graph", "beamslot graph flowgraphs/demo.yml --format svg -o demo.svg"
-    )
+    graph = options.add_verb(verbs, "graph", _graph, "draw a graph", "beamslot graph flowgraphs/demo.yml -o demo.svg")
     options.add_graph(graph)
-    graph.add_argument("--format", choices=sorted(draw.FORMATS), default="mermaid", help="what to write (mermaid)")
-    graph.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of standard output")
+    graph.add_argument(
+        "--format", choices=sorted(draw.FORMATS), help="what to write (what FILE ends with, else mermaid)"
+    )
+    graph.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"write there instead of standard output: {', '.join(draw.SUFFIXES)}",
+    )
 
 
 def _load(arguments: argparse.Namespace) -> "Graph":
@@ -41,17 +47,35 @@ def _load(arguments: argparse.Namespace) -> "Graph":
 
 
 def _graph(arguments: argparse.Namespace) -> int:
-    text = draw.FORMATS[arguments.format](_load(arguments))
-    if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
-    else:
+    output: Path | None = arguments.output
+    text = draw.FORMATS[arguments.format or _format(output)](_load(arguments))
+    if output is None:
         sys.stdout.write(text)
+        return 0
+    with options.writing(output):
+        output.write_text(text, encoding="utf-8")
     return 0
+
+
+def _format(output: Path | None) -> str:
+    """Return the format that a file's name asks for.
+
+    raises BadParam where it asks for none
+    """
+    from beamslot.errors import BadParam
+
+    if output is None:
+        return "mermaid"
+    if output.suffix not in draw.SUFFIXES:
+        wanted = ", ".join(draw.SUFFIXES)
+        raise BadParam(f"graph: got -o {output}; wanted a name that ends with {wanted}, or --format")
+    return draw.SUFFIXES[output.suffix]
 
 
 def _validate(arguments: argparse.Namespace) -> int:
     graph = _load(arguments)
     found = summary(graph, described(graph) if arguments.start else {})
+    found["started"] = arguments.start
     if arguments.json:
         options.print_json({"ok": True, "exit_code": 0, "problems": [], **found})
     else:
@@ -142,6 +166,8 @@ def _print(found: Mapping[str, Any]) -> None:
     edges = [[e["edge"], e["policy"], number(e["window"]), _bytes(e["most_bytes"])] for e in found["edges"]]
     out = printer()
     out.print(f"{found['graph']}: ok. {length} of {found['slot_period']:g} s, {rate}, seed {found['seed']}")
+    if not found["started"]:
+        out.print("not started; `validate --start` also checks lengths")
     for sheet in (
         Sheet("Blocks", ("block", "class", "written at"), blocks, left=3),
         Sheet("Streams", ("stream", "array", "axes", "dtype", "unit"), _stream_rows(found["streams"]), left=5),

@@ -5,7 +5,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,20 @@ def source(graph: str) -> Path | Mapping[str, Any]:
         from beamslot.errors import FlowgraphError
 
         raise FlowgraphError(f"standard input: not JSON: {error}") from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell of a path that cannot be written as of other wrong usage.
+
+    raises FlowgraphError naming the path and why
+    """
+    try:
+        yield
+    except OSError as error:
+        from beamslot.errors import FlowgraphError
+
+        raise FlowgraphError(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}") from None
 
 
 def let_go_of_stdout() -> None:

@@ -31,7 +31,7 @@ def draw(rows: Sequence[Row], swept: Mapping[str, Sequence[str]], path: Path) ->
     axes.set_xlabel(label(names[0]))
     axes.set_ylabel("NMSE [dB]")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, title="bands: 95 % intervals")
     figure.savefig(path, dpi=150)
     return f"plot: {path}"
 

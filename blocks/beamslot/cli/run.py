@@ -5,6 +5,7 @@ import ctypes
 import math
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,7 +40,13 @@ def register(verbs: options.Verbs) -> None:
     )
     options.add_graph(parser)
     options.add_length(parser)
-    parser.add_argument("--deadline", type=options.duration, default=3.0, metavar="TIME", help="time to drain (3s)")
+    parser.add_argument(
+        "--deadline",
+        type=options.duration,
+        default=3.0,
+        metavar="TIME",
+        help="how long to drain after an interrupt (3s)",
+    )
     parser.add_argument("--logs", type=Path, metavar="DIR", help="where the blocks write what they print")
     parser.add_argument("--quiet", action="store_true", help="no progress and no tables, only problems")
     options.add_json(parser, "print the report as one JSON object")
@@ -55,13 +62,23 @@ def act(arguments: argparse.Namespace) -> int:
 
     graph = flowgraph.load(options.source(arguments.graph), overrides=arguments.param, blocks=arguments.blocks)
     graph, seconds = timed(graph, arguments)
+    if arguments.logs:
+        _make_writable(arguments.logs)
     with _shown(arguments, graph.slots) as watch:
         report = launch(graph, watch=watch, deadline=arguments.deadline, logs=arguments.logs, seconds=seconds)
     try:
         _close(arguments, report, graph.slots)
     except BrokenPipeError:
         options.let_go_of_stdout()
+    for problem in report["problems"]:  # last, where people look
+        print(problem, file=sys.stderr)
     return int(report["exit_code"])
+
+
+def _make_writable(directory: Path) -> None:
+    with options.writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
 
 
 def _end_with_parent() -> None:
@@ -140,14 +157,13 @@ class Progress:
 
 
 def _close(arguments: argparse.Namespace, report: Mapping[str, Any], total: int | None) -> None:
-    for problem in report.get("problems") or ():
-        print(problem, file=sys.stderr)
     if arguments.json:
         options.print_json(report)
     elif not arguments.quiet:
         from beamslot import tables
 
         printer().print(tables.closing(report, total))
+        sys.stdout.flush()
 
 
 def printer() -> "Console":

@@ -208,9 +208,7 @@ def write(directory: Path, texts: dict[str, str]) -> None:
     there = [str(directory / file) for file in texts if (directory / file).exists()]
     if there:
         raise FlowgraphError(*(f"{file}: is there already; it is not overwritten" for file in there))
-    try:
+    with options.writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         for file, text in texts.items():
             (directory / file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FlowgraphError(f"{directory}: cannot be written: {(error.strerror or str(error)).lower()}") from None

@@ -8,7 +8,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -29,36 +29,56 @@ def register(verbs: options.Verbs) -> None:
         "sweep",
         _act,
         "run a graph over a grid of values; resumes what was begun",
-        "beamslot sweep flowgraphs/demo.yml -p snr_db=-5:20:5 -p seed_of_paths=1,2,3",
+        "beamslot sweep flowgraphs/demo.yml -p snr_db=-5:15:5 -p combiner.groups=1,4",
     )
     options.add_graph(parser)
-    parser.epilog = f"{parser.epilog}\n\nvalues of -p: 3   1,2,3   first:last:step, last included   [1, 2] as one list"
+    parser.epilog = f"{parser.epilog}\n\nvalues of -p: 3   1,2,3   first:last:step with the last   lists: [1, 2],[3, 4]"
     options.add_length(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="where table and plot go (GRAPH-sweep)")
     options.add_json(parser, "print the rows as JSON at the end")
 
 
 def values(text: str) -> list[str]:
-    """Return the values that "3", "1,2,3", "first:last:step" or "[1, 2]" stands for.
+    """Return the values that "3", "1,2,3", "first:last:step" or "[1, 2],[3, 4]" stands for.
 
     raises FlowgraphError for a range that is none
     """
-    if text.startswith("["):
-        return [text]
-    parts = text.split(":")
-    if len(parts) == 1:
-        return [part.strip() for part in text.split(",")]
+    if text.startswith("[") or ":" not in text:
+        return [part.strip() for part in _split(text)]
     try:
-        first, last, step = (Decimal(part) for part in parts)
-        count = int((last - first) / step) + 1
-    except (InvalidOperation, ValueError, ZeroDivisionError, ArithmeticError, OverflowError):
-        count = 0
-        first = step = Decimal(0)
-    if not 1 <= count <= MOST_POINTS:
+        first, last, step = (Decimal(part) for part in text.split(":"))
+        problem = _range_problem(last - first, step)
+    except (ArithmeticError, ValueError):
+        first = last = step = Decimal(0)
+        problem = "it is no range of numbers"
+    if problem:
         from beamslot.errors import BadParam
 
-        raise BadParam(f"sweep: got {text!r}; wanted first:last:step with 1 to {MOST_POINTS} values, such as -5:20:5")
-    return [_number(first + index * step) for index in range(count)]
+        raise BadParam(
+            f"sweep: got {text!r}; {problem}; wanted first:last:step with 1 to {MOST_POINTS} values, such as -5:20:5"
+        )
+    return [_number(first + index * step) for index in range(int((last - first) / step) + 1)]
+
+
+def _split(text: str) -> list[str]:
+    """Return what stands between the commas that are in no bracket."""
+    parts = [""]
+    depth = 0
+    for character in text:
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _range_problem(length: Decimal, step: Decimal) -> str:
+    if step == 0:
+        return "the step is zero"
+    if length / step < 0:
+        return "the step has the wrong sign"
+    return "it is too long" if length / step >= MOST_POINTS else ""
 
 
 def _number(value: Decimal) -> str:
@@ -89,8 +109,10 @@ def _act(arguments: argparse.Namespace) -> int:
     graph = options.source(arguments.graph)
     stem = graph.stem if isinstance(graph, Path) else "graph"
     directory: Path = arguments.output or Path(f"{stem}-sweep")
-    table = Table(directory, tuple(swept), _settings(arguments, graph))
     points = [dict(zip(swept, point, strict=True)) for point in itertools.product(*swept.values())]
+    _check(graph, points[0], arguments)
+    with options.writing(directory):
+        table = Table(directory, tuple(swept), _settings(arguments, graph))
     failed = 0
     for index, point in enumerate(points):
         where = " ".join(f"{name}={value}" for name, value in point.items())
@@ -103,6 +125,17 @@ def _act(arguments: argparse.Namespace) -> int:
         failed += not report["ok"]
         print(f"  {_outcome(report)}", file=sys.stderr)
     return _close(arguments, table, swept, failed, len(points))
+
+
+def _check(graph: Path | Mapping[str, Any], point: Mapping[str, str], arguments: argparse.Namespace) -> None:
+    """Load the graph once before anything is made; a misspelt name would fail at every point.
+
+    raises FlowgraphError with every problem
+    """
+    from beamslot import flowgraph
+
+    overrides = [f"{name}={value}" for name, value in point.items()]
+    flowgraph.load(graph, overrides=overrides, blocks=arguments.blocks)
 
 
 def _run(graph: Path | Mapping[str, Any], point: Mapping[str, str], arguments: argparse.Namespace) -> Mapping[str, Any]:

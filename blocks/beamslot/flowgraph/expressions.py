@@ -132,7 +132,7 @@ def _check_known(node: ast.Name, variables: Mapping[str, Any]) -> None:
             f"no variable is called {node.id!r} ({_spot(node)}); {near(node.id, {**variables, **CONSTANTS})}"
         )
     if not isinstance(variables[node.id], int | float):
-        raise BadParam(f"the variable {node.id!r} ({_spot(node)}) is {shown(variables[node.id])}; wanted a number")
+        raise BadParam(f"the variable {node.id!r} ({_spot(node)}) is {shown(variables[node.id])}, no number")
 
 
 def _check(tree: ast.expr) -> None:

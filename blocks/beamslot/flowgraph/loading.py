@@ -44,14 +44,17 @@ def load(
     for text in overrides:
         draft.override(text)
     default = Path(source).stem if isinstance(source, str | Path) else "graph"
-    return _Maker(draft, own).graph(default)
+    return _Maker(draft, own, Path(source).parent if isinstance(source, str | Path) else Path()).graph(default)
 
 
 class _Maker:
-    """Makes the graph of a draft."""
+    """Makes the graph of a draft.
 
-    def __init__(self, draft: Draft, own: Mapping[str, type[Block]]) -> None:
-        self._draft, self._own = draft, own
+    folder: where the flowgraph lies
+    """
+
+    def __init__(self, draft: Draft, own: Mapping[str, type[Block]], folder: Path) -> None:
+        self._draft, self._own, self._folder = draft, own, folder
         self._problems = draft.problems
         self._scope = Scope(draft.variables, self._problems)
 
@@ -155,8 +158,14 @@ class _Maker:
         try:
             return find(head.id.value, self._own)
         except FlowgraphError as error:
-            self._draft.complain(head.id.place, f"{head.path}.id", str(error), type(error))
+            advice = self._own_file(head.id.value) if isinstance(error, UnknownBlock) else ""
+            self._draft.complain(head.id.place, f"{head.path}.id", f"{error}{advice}", type(error))
             return None
+
+    def _own_file(self, block_id: str) -> str:
+        """Return advice for an unknown id that is the name of a Python file where one would look for it."""
+        files = (folder / f"{block_id}.py" for folder in (self._folder, Path()) if block_id.isidentifier())
+        return next((f"; perhaps it wants --blocks {file}" for file in files if file.is_file()), "")
 
 
 def _stand_in(name: str, edges: Iterable[EdgeSpec]) -> type[Block]:

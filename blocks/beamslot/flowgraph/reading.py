@@ -43,6 +43,32 @@ REAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
 
 
+SLIPS = (
+    (re.compile(r" *\t"), "a tab in the indentation; wanted spaces"),
+    (re.compile(r"\s*-?\s*\w+:[^\s:/]"), "no space after ':'; wanted 'name: value'"),
+    (re.compile(r"\s*-[^\s\d.-]"), "no space after '-'; wanted '- item'"),
+)
+"""What a line looks like that was written in haste, and what to say of it."""
+
+WORDS = (
+    ("',' or", "begun", "the bracket that opens here is not closed, or a comma is missing"),
+    ("end of stream", "begun", "the quote that opens here is not closed"),
+    (
+        "expected ':'",
+        "begun",
+        "wanted 'name: value' or '- item'; is a ':' or a '-' missing, or is it indented wrongly?",
+    ),
+    (
+        "mapping values",
+        "problem",
+        "a ':' too many for this place; is it indented like its neighbours? is a text in quotes?",
+    ),
+    ("<block end>", "problem", "indented unlike its neighbours; wanted what belongs together in one column"),
+    ("cannot start any token", "problem", "a text that begins with this character needs quotes"),
+)
+"""What the parser says, whether the mistake is where the thing began or where it noticed, and what we say."""
+
+
 @dataclass(frozen=True)
 class Node:
     """A value and where it was written: "demo.yml:12", "blocks[2].parameters.users" or "-p users=2".
@@ -132,14 +158,31 @@ def read_text(text: str, name: str, *, lines: bool = True) -> tuple[Node, list[F
     try:
         return composer.compose(YAML(typ="safe", pure=True).parse(text)), composer.problems
     except MarkedYAMLError as error:
-        mark: Any = error.problem_mark or error.context_mark
-        said = ", ".join(str(part) for part in (error.context, error.problem) if part)
-        raise FlowgraphError(f"{composer.place(mark)}: not YAML: {said}") from None
+        line, said = _in_words(error, text.split("\n"))
+        raise FlowgraphError(f"{name}{f':{line + 1}' if lines else ''}: not YAML: {said}") from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise FlowgraphError(f"{name}{f':{line}' if lines else ''}: not YAML: {error.reason}") from None
     except (YAMLError, ValueError, OverflowError) as error:
         raise FlowgraphError(f"{name}: not YAML: {error}") from None
+
+
+def _in_words(error: Any, lines: list[str]) -> tuple[int, str]:
+    """Return the line that is probably wrong, counted from 0, and what is wrong with it.
+
+    The parser notices a mistake where it reads on, which may be a line or two behind it.
+    """
+    problem, begun = error.problem_mark or error.context_mark, error.context_mark or error.problem_mark
+    said = str(error.problem)
+    for line in sorted({begun.line, max(0, problem.line - 1), problem.line}):
+        written = lines[line] if line < len(lines) else ""
+        for pattern, words in SLIPS:
+            if pattern.match(written):
+                return line, words
+    for part, at, words in WORDS:
+        if part in said:
+            return (begun if at == "begun" else problem).line, words
+    return problem.line, ", ".join(str(part) for part in (error.context, error.problem) if part)
 
 
 class _Composer:

@@ -13,6 +13,7 @@ wanted of it, told once and at its own place.
 """
 
 import math
+import re
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -21,11 +22,15 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, NewType, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from beamslot.errors import BadParam, FlowgraphError
 from beamslot.flowgraph.expressions import Expression, Number, parse
 from beamslot.flowgraph.reading import Node, cite
 from beamslot.runtime.graph import Unreadable, Written
+
+MEASURED = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)? *[A-Za-z]+", re.IGNORECASE)
+"""A number with a unit behind it."""
 
 
 class SaidElsewhereError(Exception):
@@ -280,26 +285,26 @@ class Values:
     places: dict[str, str] = field(default_factory=dict[str, str])
     expressions: dict[str, str] = field(default_factory=dict[str, str])
 
-    def read(self, node: Node, types: tuple[Any, ...], path: str) -> Any:
+    def read(self, node: Node, types: tuple[Any, ...], path: str, unit: str = "") -> Any:
         """Return a value as a field of these types takes it; Unreadable in place of what it cannot be."""
         self.places[path] = node.place
         kinds = Kinds.of(types)
         if node.items is not None:
-            return [self.read(item, _of_items(kinds, i), f"{path}.{i}") for i, item in enumerate(node.items)]
+            return [self.read(item, _of_items(kinds, i), f"{path}.{i}", unit) for i, item in enumerate(node.items)]
         if node.entries is not None:
             return {k: self.read(item, _of_entries(kinds, k), f"{path}.{k}") for k, item in node.entries.items()}
         try:
-            return self._scalar(node, kinds, path)
+            return self._scalar(node, kinds, path, unit)
         except BadParam as error:
             return Unreadable(f"got {node}; {error}")
         except SaidElsewhereError:
             return Unreadable()
 
-    def _scalar(self, node: Node, kinds: Kinds, path: str) -> Any:
+    def _scalar(self, node: Node, kinds: Kinds, path: str, unit: str) -> Any:
         value = node.value
         strict = Any not in kinds.forms
         if isinstance(value, str):
-            return self._text(value, kinds, path)
+            return self._text(value, kinds, path, unit)
         if isinstance(value, bool) and strict and kinds.number and not kinds.truth:
             raise BadParam("wanted a number")
         if type(value) in (int, float) and strict and kinds.truth and not kinds.number:
@@ -308,7 +313,7 @@ class Values:
             raise BadParam("wanted a number")
         return _whole(value) if kinds.whole and isinstance(value, float) else value
 
-    def _text(self, text: str, kinds: Kinds, path: str) -> Any:
+    def _text(self, text: str, kinds: Kinds, path: str, unit: str) -> Any:
         value = self.scope.named(text, kinds)
         if value is not None:
             self.expressions[path] = text
@@ -320,18 +325,26 @@ class Values:
         try:
             number = self.scope.number(text)
         except BadParam as error:
-            raise BadParam("; or one of ".join([str(error), *_listed(kinds.options)])) from None
+            advice = "it stands without its unit, such as 1e-6" if MEASURED.fullmatch(text) else error
+            raise BadParam(f"wanted {_wanted(kinds, unit)}; {advice}") from None
         self.expressions[path] = text
         return _whole(number) if kinds.whole else number
 
 
-def _listed(options: Iterable[str]) -> list[str]:
-    return [", ".join(sorted(options))] if options else []
+def _wanted(kinds: Kinds, unit: str) -> str:
+    noun = "a whole number" if kinds.whole else "a number"
+    options = f" or one of {', '.join(sorted(kinds.options))}" if kinds.options else ""
+    return f"{noun}{f' [{unit}]' if unit else ''}{options}"
 
 
 def _whole(number: Number) -> Number:
     """Return 3.0 as 3, and 3.5 as it is."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _unit(known: FieldInfo | None) -> str:
+    extra = known.json_schema_extra if known else None
+    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
 
 
 def written(name: str, kind: type[BaseModel], nodes: Mapping[str, Node], scope: Scope, place: str) -> Written:
@@ -342,5 +355,5 @@ def written(name: str, kind: type[BaseModel], nodes: Mapping[str, Node], scope: 
     reader = Values(scope)
     for key, node in nodes.items():
         known = kind.model_fields.get(key)
-        reader.values[key] = reader.read(node, forms(known.annotation) if known else (Any,), key)
+        reader.values[key] = reader.read(node, forms(known.annotation) if known else (Any,), key, _unit(known))
     return Written(name, kind, reader.values, place, reader.places, reader.expressions)

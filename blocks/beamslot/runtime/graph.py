@@ -352,16 +352,16 @@ def _check_ports(graph: Graph, edge: EdgeSpec, at: str) -> Iterable[FlowgraphErr
 
 
 def _fitting(graph: Graph, edge: EdgeSpec) -> str:
-    """Return advice for an edge that does not fit: an output that would, rather of the same block than of another."""
+    """Return advice for an edge that does not fit: an output that would, best of the same block or unused."""
     wanted = graph.blocks[edge.target].kind.inputs[edge.target_port]
-    names = [edge.source, *(name for name in graph.blocks if name not in (edge.source, edge.target))]
-    fitting = (
-        f"; {name}.{port.name} would fit"
-        for name in names
-        for port in graph.blocks[name].kind.outputs.values()
-        if port.arrays and not port_misfit(port, wanted)
-    )
-    return next(fitting, "")
+    used = {other.stream for other in graph.edges}
+    fitting = [
+        (name != edge.source, f"{name}.{port.name}" in used, f"; {name}.{port.name} would fit")
+        for name, spec in graph.blocks.items()
+        for port in spec.kind.outputs.values()
+        if name != edge.target and port.arrays and not port_misfit(port, wanted)
+    ]
+    return min(fitting)[-1] if fitting else ""
 
 
 def port_misfit(output: Out, wanted: In) -> str:
