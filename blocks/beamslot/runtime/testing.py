@@ -46,14 +46,14 @@ def run_block(
 
     inputs: by port an array (slot first), or arrays by name; for a many port these by stream
     infos: the description of each input, for a many port perhaps by stream; without one it is made up from the arrays
-        and the declaration of the port
+        and the declaration of the port; those of other ports are passed over, so that all of a source can be given
     slots: how many a source is asked for
     strict: whether arrays that are not as described are refused; else they become gaps, as in a run
     raises what the block raises; ShapeError or DtypeError where the arrays do not fit the description, or none can be
         made up; UnknownPort, FlowgraphError or BadParam for ports and slots that are not there or not given
     """
     block.join_run(RunContext(name, seed))
-    _check_given(block, inputs or {}, infos or {}, slots)
+    _check_given(block, inputs or {}, slots)
     streams = list(_streams(block, inputs or {}))
     core = Core(block, [Input(block.inputs[port], stream, f"{stream} > {name}.{port}") for port, stream, _ in streams])
     outcome = Outcome(core=core)
@@ -120,9 +120,9 @@ def _info(port: In, stream: str, arrays: Arrays, given: StreamInfo | Mapping[str
     return given[stream]
 
 
-def _check_given(block: Block, inputs: Mapping[str, Any], infos: Mapping[str, Any], slots: int | None) -> None:
+def _check_given(block: Block, inputs: Mapping[str, Any], slots: int | None) -> None:
     name = block.run.name
-    for port in (*inputs, *infos):
+    for port in inputs:
         if port not in block.inputs:
             raise UnknownPort(f"{name} has no input {port!r}; {near(port, block.inputs)}")
     for port in block.inputs.values():
