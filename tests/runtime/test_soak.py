@@ -22,7 +22,12 @@ def descriptors(pid: int) -> int:
 
 def test_minutes_at_a_thousand_slots_a_second_lose_nothing_and_grow_nothing(runs: Runner) -> None:
     slots = RATE * 60 * MINUTES
-    blocks = {"src": (CountingSource, {"words": 4608}), "hold": (Relay, {"hold": 40}), "relay": Relay, "sink": CheckSink}
+    blocks = {
+        "src": (CountingSource, {"words": 4608}),
+        "hold": (Relay, {"hold": 40}),
+        "relay": Relay,
+        "sink": CheckSink,
+    }
     edges = ("src.numbers > hold.numbers", "hold.out > relay.numbers", "relay.out > sink.numbers")
     run = runs.start(graph(blocks, *edges, slots=slots, slot_period=1 / RATE, pace=1.0))
     until(lambda: run.slots() > RATE * 60, seconds=120)

@@ -1,0 +1,128 @@
+"""Rates, latencies and paced graphs of the real runtime, against raw pyzmq and ezmsg, taking turns.
+
+Every measurement is a fresh process that prints one JSON object: `python -m beamslot.bench.ours` or `.peers`.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import timeit
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from beamslot.errors import RunFailed
+
+SIZES = {"3KiB": 3 * 1024, "36KiB": 36 * 1024, "1MiB": 1024 * 1024}
+FRAMES = {"3KiB": 40_000, "36KiB": 20_000, "1MiB": 2_000}
+PACED = 500
+"""Frames a second where latency is measured."""
+
+Row = dict[str, Any]
+
+
+def measure(runs: int, quick: bool, only: str = "") -> list[Row]:
+    """Return all rows whose names hold `only`."""
+    shrink = 20 if quick else 1
+    rows: list[Row] = []
+    for size in SIZES:
+        if only in f"edge_{size}_rate":
+            rows += _rates(size, runs, FRAMES[size] // shrink)
+    for size in ("3KiB", "36KiB"):
+        if only in f"edge_{size}_latency_p50":
+            rows += _latencies(size, runs, PACED * 3 // min(shrink, 6))
+    if only in "tap_idle_cost":
+        rows.append(_tap_idle_cost(runs, FRAMES["3KiB"] // shrink))
+    for name, rate, burst in (("realtime_1000", 1_000, 1), ("bursts_8000", 8_000, 8)):
+        if only in name:
+            rows += _paced(name, rate, burst, seconds=2 if quick else 20)
+    return rows
+
+
+def _rates(size: str, runs: int, frames: int) -> list[Row]:
+    options = {"nbytes": SIZES[size], "frames": frames}
+    seen = _turns(f"edge_{size}_rate", runs, {"ours": options, "pyzmq": options, "ezmsg": options}, "rate")
+    return [_row(f"edge_{size}_rate", "frames/s", peer, seen) for peer in ("pyzmq", "ezmsg")]
+
+
+def _latencies(size: str, runs: int, frames: int) -> list[Row]:
+    options = {"nbytes": SIZES[size], "frames": frames, "pace": PACED}
+    seen = _turns(f"edge_{size}_latency_p50", runs, {"ours": options, "pyzmq": options, "ezmsg": options}, "p50_us")
+    return [_row(f"edge_{size}_latency_p50", "us", peer, seen) for peer in ("pyzmq", "ezmsg")]
+
+
+def _tap_idle_cost(runs: int, frames: int) -> Row:
+    """What an outlet asks per frame for a tap that nobody listens to, as a share of a frame's time on a 3 KiB edge."""
+    import zmq
+
+    from beamslot.runtime.transport import Outlet
+
+    outlet, loops = Outlet(zmq.Context(), "bench.out", [], ""), 1_000_000
+    seen: dict[str, list[float]] = {"ours": [], "frame": []}
+    for _ in range(runs):
+        asked = timeit.timeit("if outlet._listeners: pass", globals={"outlet": outlet}, number=loops)
+        bare = timeit.timeit("pass", number=loops)
+        seen["ours"].append((asked - bare) / loops * 1e9)
+        seen["frame"].append(1e9 / _measured("ours", {"nbytes": SIZES["3KiB"], "frames": frames})["rate"])
+        _tell("tap_idle_cost", len(seen["ours"]), runs)
+    outlet.close()
+    return _row("tap_idle_cost", "ns", "frame", seen)
+
+
+def _paced(name: str, rate: int, burst: int, seconds: int) -> list[Row]:
+    """36 KiB of truth and 3 KiB of observation a slot, through three processes, against limits."""
+    _tell(name, 1, 1)
+    got = _measured("ours", {"nbytes": 0, "frames": rate * seconds, "pace": rate, "burst": burst, "through": 1})
+    return [
+        _against(f"{name}_rate", got["rate"], "slots/s", float(rate)),
+        _against(f"{name}_late", got["late_percent"], "%", 0.1),
+        _against(f"{name}_latency_p99", got["p99_us"], "us", 5_000.0),
+    ]
+
+
+def _turns(name: str, runs: int, takers: Mapping[str, Mapping[str, Any]], figure: str) -> dict[str, list[float]]:
+    """Measure all takers in turn, `runs` times; one that cannot run here is left out."""
+    seen: dict[str, list[float]] = {who: [] for who in takers}
+    for turn in range(runs):
+        _tell(name, turn + 1, runs)
+        for who, options in takers.items():
+            got = _measured(who, options)
+            if figure in got:
+                seen[who].append(got[figure])
+    return seen
+
+
+def _measured(who: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    module = "beamslot.bench.ours" if who == "ours" else "beamslot.bench.peers"
+    command = [sys.executable, "-m", module, who, json.dumps(options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
+    if done.returncode:
+        raise RunFailed(f"{' '.join(command[1:])} exited with {done.returncode}: {done.stderr.strip()[-800:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _row(name: str, unit: str, peer: str, seen: Mapping[str, Sequence[float]]) -> Row:
+    ours, theirs = seen["ours"], seen[peer]
+    ratios = _ratios(ours, theirs)
+    return {
+        "name": name,
+        "value": statistics.median(ours),
+        "unit": unit,
+        "peer": peer,
+        "peer_value": statistics.median(theirs) if theirs else None,
+        "ratio": statistics.median(ratios) if ratios else None,
+        "runs": len(ours),
+    }
+
+
+def _ratios(ours: Iterable[float], theirs: Iterable[float]) -> list[float]:
+    return [a / b for a, b in zip(ours, theirs, strict=False)]
+
+
+def _against(name: str, value: float, unit: str, limit: float) -> Row:
+    ratio = value / limit
+    return {"name": name, "value": value, "unit": unit, "peer": "limit", "peer_value": limit, "ratio": ratio, "runs": 1}
+
+
+def _tell(name: str, turn: int, turns: int) -> None:
+    print(f"{name}: {turn} of {turns}", file=sys.stderr, flush=True)
