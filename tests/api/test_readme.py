@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import beamslot
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", README, re.S)
@@ -62,3 +64,11 @@ def test_the_python_example_prints_a_number(folder: Path) -> None:
     done = run(folder, "-c", code.replace("flowgraphs/hello.yml", "hello.yml"))
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0
+
+
+def test_the_figures_of_the_demo_are_those_that_it_gives() -> None:
+    printed = dict(re.findall(r"^(\w+) +(-\d+\.\d\d) +-[\d.]+ \.\. -[\d.]+ +200 +(?:-[\d.]+)$", README, re.M))
+    judged = beamslot.run(ROOT / "flowgraphs" / "demo.yml").sinks["nmse"]
+    assert sorted(printed) == ["gw_sc_vbi", "omp", "omp_refined", "oracle"]
+    for name, nmse_db in printed.items():
+        assert judged[name]["nmse_db"] == pytest.approx(float(nmse_db), abs=0.05)
