@@ -11,7 +11,7 @@ import ezmsg.core as ez
 import numpy as np
 from ezmsg.util.messages.axisarray import AxisArray
 
-from beamslot.bench.peers import Pacer, summary
+from beamslot.bench.frames import Pacer, summary
 
 
 class PublisherSettings(ez.Settings):

@@ -9,52 +9,14 @@ ezmsg: a publishing and a subscribing Unit, each in a process of its own, as its
 import json
 import math
 import os
-import statistics
 import sys
 import tempfile
 import time
 from typing import Any
 
+from beamslot.bench.frames import Pacer, header, summary
+
 NO_COPY = 64 * 1024
-
-
-def header(slot: int, captured: int, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return the fields that a frame of ours has."""
-    return {
-        "beamslot": 1,
-        "kind": "data",
-        "first": slot,
-        "count": 1,
-        "epoch": 0,
-        "seq": slot + 1,
-        "captured": captured,
-        "sent": time.monotonic_ns(),
-        "operator": None,
-        "deadline": None,
-        "buffers": [("data", "<c8", shape)],
-        "tags": {},
-    }
-
-
-class Pacer:
-    """Waits for frames as our slot clock does: sleep until the frame is due."""
-
-    def __init__(self, pace: float) -> None:
-        self.period = 1e9 / pace if math.isfinite(pace) else 0.0
-        self.origin = time.monotonic_ns()
-
-    def wait(self, frame: int) -> int:
-        """Return when the frame was captured [ns]: when it was due, or now."""
-        if not self.period:
-            return time.monotonic_ns()
-        due = self.origin + round((frame + 1) * self.period)
-        time.sleep(max(0.0, (due - time.monotonic_ns()) * 1e-9))
-        return due
-
-
-def summary(first: int, last: int, frames: int, latencies: list[int]) -> dict[str, float]:
-    """Return the rate between first and last arrival [frames/s] and the median latency [us]."""
-    return {"rate": (frames - 1) * 1e9 / max(1, last - first), "p50_us": statistics.median(latencies) / 1e3}
 
 
 def pyzmq(nbytes: int, frames: int, pace: float = math.inf) -> dict[str, float]:
