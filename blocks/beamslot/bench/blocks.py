@@ -81,7 +81,7 @@ class NullSink(Block):
         """Begin to count."""
         self._tally = Tally()
 
-    def process(self, stream: dict[str, NDArray[Any]], slots: range) -> None:
+    def process(self, slots: range) -> None:
         """Count."""
         self._tally.count(len(slots))
 

@@ -4,6 +4,7 @@ python -m beamslot.bench.peers pyzmq '{"nbytes": 3072, "frames": 1000}'
 pyzmq: PUSH/PULL over ipc as its manual writes it (multipart calls, no copies from 64 KiB on), a msgpack header of the
     same fields packed for each frame, NumPy views on receipt
 ezmsg: a publishing and a subscribing Unit, each in a process of its own, as its users write them
+sleeper: a process that only sleeps until frames are due, to know what the machine leaves of a clock
 """
 
 import json
@@ -80,10 +81,20 @@ def ezmsg(nbytes: int, frames: int, pace: float = math.inf) -> dict[str, float]:
     return run(nbytes, frames, pace)
 
 
+def sleeper(frames: int, pace: float, burst: int) -> dict[str, float]:
+    """A process that does nothing but sleep until each frame is due: what lateness the machine itself brings."""
+    calls, period = frames // burst, burst * 1e9 / pace
+    pacer = Pacer(pace / burst)
+    over = [-pacer.wait(call) + time.monotonic_ns() for call in range(calls)]  # the clock is read after the wait
+    late = 100 * sum(waited > period for waited in over) / calls
+    return {"rate": pace, "late_percent": late, "p99_us": sorted(over)[calls * 99 // 100] / 1e3}
+
+
 def main(argv: list[str]) -> None:
     """Print one measurement as JSON."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    print(json.dumps({"pyzmq": pyzmq, "ezmsg": ezmsg}[argv[0]](**json.loads(argv[1]))))
+    peers = {"pyzmq": pyzmq, "ezmsg": ezmsg, "sleeper": sleeper}
+    print(json.dumps(peers[argv[0]](**json.loads(argv[1]))))
 
 
 if __name__ == "__main__":

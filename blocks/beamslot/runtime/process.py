@@ -216,14 +216,14 @@ class BlockProcess:
             self.core.ended = True
             self._send_all([(port, Eos(self._next_made)) for port in self.outlets])
             return True
-        if self._paced and self.clock.wait(slots) > 0:
-            return False
         captured = self.clock.due(slots) if self._paced else time.monotonic_ns()
+        if self._paced and captured > time.monotonic_ns():
+            return False
         step = self.core.make(slots, captured)
         self._next_made = slots.stop
+        self._record(step)
         if self._paced:
             self.clock.note(slots)
-        self._record(step)
         return True
 
     def _record(self, step: Step) -> None:
