@@ -216,7 +216,7 @@ def test_a_message_damaged_on_the_way_is_counted_and_fails_the_run(at: int, runs
     assert (report["ok"], report["exit_code"]) == (False, 3)
     assert report["problems"] == [f"{name}: 1 slots lost on a lossless edge" for name in edges]
     said = "CorruptFrame: header is not msgpack: ExtraData: unpack(b) received extra data."
-    assert report["notes"] == [f"{name}: {said}" for name in edges]
+    assert sorted(report["notes"]) == [f"{name}: {said}" for name in edges]  # either edge may be read first
     assert report["sinks"]["pair"] == {"seen": 19, "bad": 0, "missed": 1}
     assert_balanced(report, reasons=["lost"])
 
