@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -53,7 +53,6 @@ class Plan:
     endpoints: Mapping[str, tuple[str, str]]
     token: str
     epoch: int = 0
-    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class BlockProcess:
