@@ -119,12 +119,19 @@ class Block(BaseModel):
     inputs: ClassVar[dict[str, In]] = {}
     outputs: ClassVar[dict[str, Out]] = {}
 
+    live: ClassVar[bool] = False
+    """A source whose slots cannot be made again (hardware, another run): the runtime keeps them until they are done."""
+
+    stateful: ClassVar[bool] = False
+    """Whether a call depends on earlier ones; overriding `snapshot` says so too."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         ports = [vars(base) for base in reversed(cls.__mro__)]
         found = {name: port for space in ports for name, port in space.items() if isinstance(port, Port)}
         cls.inputs = {name: port for name, port in found.items() if isinstance(port, In)}
         cls.outputs = {name: port for name, port in found.items() if isinstance(port, Out)}
+        cls.stateful = cls.stateful or cls.resumes()
         wanted = parameters_of(cls.process)
         stray = [name for name in wanted if name not in cls.inputs and name not in RESERVED]
         if stray:
@@ -160,6 +167,22 @@ class Block(BaseModel):
 
     def missed(self, slots: range, reason: str) -> None:
         """Learn that these slots will not come; for blocks whose state depends on earlier slots."""
+
+    @classmethod
+    def resumes(cls) -> bool:
+        """Return whether the block can put its state back after a restart."""
+        return cls.snapshot is not Block.snapshot
+
+    def snapshot(self) -> Any:
+        """Return all that depends on earlier slots: numbers, texts, lists, mappings with text keys, NumPy arrays.
+
+        A block that has such state overrides this and `restore`; then a restart continues where the snapshot was
+        taken. Taken between calls; must share nothing that a later call changes.
+        """
+        return None
+
+    def restore(self, state: Any) -> None:
+        """Put back what `snapshot` gave, after `start`."""
 
     def stop(self) -> None:
         """Release what is held."""

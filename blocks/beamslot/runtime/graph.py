@@ -25,6 +25,8 @@ DEFAULT_BYTES = 64 * 1024 * 1024
 """Bytes that may be unacknowledged on an edge beyond the window that the graph needs."""
 
 
+Policy = Literal["block", "drop_oldest", "drop_newest", "latest"]
+
 OWN = ("value_error", "assertion_error")
 """Complaints of pydantic that are a block's own words."""
 
@@ -81,10 +83,36 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Restart:
+    """What becomes of a block whose process ends before its work does.
+
+    policy: never: the run ends with it; on_failure: it is started again, and the graph goes on where it was
+    retries: restarts in a row without one more slot finished, after which the run ends all the same
+    backoff, backoff_max: wait before the second restart in a row, doubled for each further one, and the longest [s]
+    hang_timeout: how long a call may last before its process is killed [s]; None: as long as it likes
+    on_poison: what becomes of a slot that has ended its block twice: stop ends the run, drop makes it a gap
+    """
+
+    policy: Literal["never", "on_failure"] = "never"
+    retries: int = 5
+    backoff: float = 0.1
+    backoff_max: float = 5.0
+    hang_timeout: float | None = None
+    on_poison: Literal["stop", "drop"] = "stop"
+
+
+@dataclass(frozen=True)
 class BlockSpec(Written):
-    """One block of a graph: its name, class and parameters, and where they were written."""
+    """One block of a graph: its name, class and parameters, where they were written, and how it is run.
+
+    process: blocks of one process name share a process; empty: one of its own
+    replicas: processes that share the work    restart: what happens when its process ends
+    """
 
     kind: type[Block]
+    process: str = ""
+    replicas: int = 1
+    restart: Restart = Restart()
 
     def build(self, context: RunContext | None = None) -> Block:
         """Return the block, constructed and told of its run.
@@ -104,15 +132,28 @@ class BlockSpec(Written):
 
 @dataclass(frozen=True)
 class EdgeSpec:
-    """One edge: output port to input port, how it queues, and where it was written."""
+    """One edge: output port to input port, how it queues, and where it was written.
+
+    policy: what happens when the window is full: block waits; drop_oldest, drop_newest and latest (keep one) lose
+        slots, each a gap that says so
+    window: slots that may be unacknowledged (of a lossy edge: queued)    nbytes: the same in bytes
+    buffer: least window, in time: for the lossless partner of a lossy branch [s]
+    """
 
     source: str
     source_port: str
     target: str
     target_port: str
-    policy: Literal["block"] = "block"
+    policy: Policy = "block"
     window: int | None = None
     place: str = ""
+    nbytes: int | None = None
+    buffer: float | None = None
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every slot that is offered must arrive."""
+        return self.policy == "block"
 
     @property
     def stream(self) -> str:
