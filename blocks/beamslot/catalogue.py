@@ -25,6 +25,7 @@ from beamslot.runtime.graph import near
 
 CATALOGUE: dict[str, str] = {
     "combiner": "beamslot.beamformers.combiner:Combiner",
+    "compare_sink": "beamslot.sinks.compare_sink:CompareSink",
     "gw_sc_vbi": "beamslot.estimators.gw_sc_vbi:GwScVbiEstimator",
     "head": "beamslot.sinks.head:Head",
     "jsonl_sink": "beamslot.sinks.jsonl_sink:JsonlSink",
@@ -32,6 +33,8 @@ CATALOGUE: dict[str, str] = {
     "null_sink": "beamslot.sinks.null_sink:NullSink",
     "omp": "beamslot.estimators.omp:OmpEstimator",
     "oracle_ls": "beamslot.estimators.oracle_ls:OracleLsEstimator",
+    "remote_sink": "beamslot.sinks.remote_sink:RemoteSink",
+    "remote_source": "beamslot.sources.remote_source:RemoteSource",
     "umi_source": "beamslot.sources.umi_source:UmiSource",
     "upa_source": "beamslot.sources.upa_source:UpaSource",
 }

@@ -13,8 +13,10 @@ BeamslotError
 │   └── CorruptFrame          the message is malformed or over a limit
 ├── TransportError            a socket or a peer
 │   ├── BindError             an endpoint could not be bound
+│   ├── KeyProblem            a key of an edge cannot be read, made or used
 │   ├── PeerLost              the other end of an edge or tap is gone
 │   └── Overrun               a lossless stream lost slots
+├── StorageError              a file or directory could not be made or written, or a record is not there
 ├── BlockFailed               a block ended with an exception: block, slot, seed, cause
 ├── RunFailed                 a run ended without all its slots: what failed, and the report so far
 └── NotConverged              an estimator gave up: which one, after how many iterations
@@ -82,12 +84,20 @@ class BindError(TransportError):
     """An endpoint could not be bound."""
 
 
+class KeyProblem(TransportError):
+    """A key of an edge cannot be read, made or used."""
+
+
 class PeerLost(TransportError):
     """The other end of an edge or a tap is gone."""
 
 
 class Overrun(TransportError):
     """A lossless stream lost slots."""
+
+
+class StorageError(BeamslotError):
+    """A file or directory could not be made or written, or a record is not there."""
 
 
 class BlockFailed(BeamslotError):

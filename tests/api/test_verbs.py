@@ -227,8 +227,32 @@ def test_validate_says_what_a_graph_is(capsys):
     assert "hello: ok. 100 slots" in said
     assert "not started" not in said
     assert "slot user=1 y=16 chain=4" in said
+    assert "holds at most" in said
     assert main(["validate", str(HELLO), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["streams"][0]["stream"] == "source.field"
+
+
+def test_validate_with_start_says_how_much_memory_each_block_and_all_of_them_may_take(graph, capsys):
+    # A slot of the probes is 8 words, a checksum and an index of 8 bytes each; both ends of an edge hold a window.
+    edge = 256 * (8 + 1 + 1) * 8
+    assert main(["validate", str(graph), "--blocks", str(PROBES), "--start", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [block["most_bytes"] for block in found["blocks"]] == [edge, 2 * edge, edge]
+    assert found["most_bytes"] == 4 * edge
+    assert main(["validate", str(graph), "--blocks", str(PROBES), "--start"]) == 0
+    assert "all together 80 KiB" in " ".join(capsys.readouterr().out.split())
+    assert main(["validate", str(graph), "--blocks", str(PROBES), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["most_bytes"] is None
+
+
+def test_validate_measures_a_graph_and_answers_from_that_ever_after(graph):
+    asked = ("validate", graph, "--blocks", PROBES, "-p", "relay.work=0.002", "--rate", 20)
+    before = beamslot(*asked)
+    assert (before.returncode, "not measured: source, relay, sink" in before.stdout) == (1, True)
+    done = beamslot(*asked, "--measure")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "probe keeps up with 20 slots/s" in done.stdout
+    assert beamslot(*asked).stdout == done.stdout
 
 
 def test_validate_with_start_finds_what_declarations_cannot_show(capsys):

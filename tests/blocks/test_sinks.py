@@ -1,6 +1,10 @@
 """The ends of a graph: what they judge, write and pass is what came."""
 
 import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +15,26 @@ from beamslot.dsp.bounds import crb_channel
 from beamslot.errors import BadParam, BlockFailed
 from beamslot.frame import Describe, Eos, Frame, Gap
 from beamslot.runtime.block import RunContext
-from beamslot.runtime.core import Core, Input
+from beamslot.runtime.core import Core, End, Input
 from beamslot.runtime.testing import run_block
+from beamslot.sinks.head import Head
 from beamslot.sinks.jsonl_sink import JsonlSink
 from beamslot.sinks.nmse_sink import NmseSink
+
+
+@contextmanager
+def started(path: Path, existing: str = "replace") -> Iterator[JsonlSink]:
+    sink = JsonlSink(path=str(path), existing=existing)
+    sink.join_run(RunContext("file"))
+    sink.start(scene().combined.infos["rf"])
+    try:
+        yield sink
+    finally:
+        sink.stop()
+
+
+def write(sink: JsonlSink, first: int, end: int) -> None:
+    sink.process({"rf": scene().combined["rf"][first:end]}, range(first, end))
 
 
 def test_nmse_is_the_mean_over_draws_of_the_mean_over_their_slots_and_users() -> None:
@@ -65,6 +85,9 @@ def test_a_file_in_place_can_be_protected(tmp_path: Path) -> None:
     path.write_text("old\n")
     with pytest.raises(BadParam, match="is there already, and existing is refuse"):
         run_on_scene("jsonl_sink", path=str(path), existing="refuse")
+    with pytest.raises(BadParam, match="is there already, and existing is refuse"), started(path, "refuse") as sink:
+        sink.snapshot()
+    assert path.read_text() == "old\n"
     run_on_scene("jsonl_sink", path=str(path), existing="append")
     assert path.read_text().startswith("old\n{")
     with pytest.raises(BadParam, match="the stream has no nothing; it has rf"):
@@ -74,6 +97,75 @@ def test_a_file_in_place_can_be_protected(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_with_the_slot() -> None:
     with pytest.raises(BlockFailed, match=r"jsonl_sink at slot 0 .*No space left on device"):
         run_on_scene("jsonl_sink", path="/dev/full")
+
+
+@pytest.mark.parametrize(("existing", "old"), [("replace", "old\n"), ("append", "old\n"), ("refuse", "")])
+@pytest.mark.parametrize("saved", [0, 4])
+def test_a_file_goes_on_after_a_crash_as_if_there_had_been_none(
+    tmp_path: Path, existing: str, old: str, saved: int
+) -> None:
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    if old:
+        whole.write_text(old)
+        broken.write_text(old)
+    with started(whole, existing) as sink:
+        write(sink, 0, SLOTS)
+    with started(broken, existing) as crashed:
+        crashed.snapshot()  # as at every start
+        write(crashed, 0, saved)
+        state = crashed.snapshot()
+        write(crashed, saved, 7)
+        with broken.open("a") as file:
+            file.write('{"slot": 7, "rf": [[')
+        with started(broken, existing) as sink:
+            sink.restore(state)
+            write(sink, saved, SLOTS)
+            assert sink.results()["lines"] == SLOTS
+    assert broken.read_bytes() == whole.read_bytes()
+
+
+def test_a_file_that_lost_lines_is_refused_after_a_restart_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with started(path) as sink:
+        write(sink, 0, 4)
+        state = sink.snapshot()
+    path.write_text("short\n")
+    assert sink.snapshot() == state  # after the end too
+    wanted = rf"file\.path: .*a\.jsonl has 6 bytes; wanted the {state['bytes']} that were written before the restart"
+    with pytest.raises(BadParam, match=wanted), started(path) as sink:
+        sink.restore(state)
+    assert path.read_text() == "short\n"
+
+
+def test_a_pipe_just_goes_on_after_a_restart(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    with started(pipe) as crashed:
+        write(crashed, 0, 2)
+        state = crashed.snapshot()
+        with started(pipe) as sink:
+            sink.restore(state)
+            write(sink, 2, 4)
+    reader.join()
+    assert [json.loads(line)["slot"] for line in read[0].splitlines()] == [0, 1, 2, 3]
+
+
+def test_a_file_to_be_replaced_keeps_its_lines_until_the_first_new_one_or_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("old\n")
+    with started(path):
+        assert path.read_text() == "old\n"
+    assert path.read_text() == ""
+
+
+@pytest.mark.parametrize("first", [7, 9])
+def test_head_ends_with_nothing_where_its_slots_have_passed(first: int) -> None:
+    head = Head(slots=7)
+    head.start(scene().combined.infos["rf"])
+    assert head.process({"rf": scene().combined["rf"][first:]}, range(first, SLOTS)) == End()
 
 
 @pytest.mark.parametrize("burst", [1, 3, 5, SLOTS])

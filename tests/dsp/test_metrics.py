@@ -1,6 +1,7 @@
 """Figures of merit: truth is plain numpy and scipy.stats over all values at once."""
 
 import math
+from fractions import Fraction
 
 import msgpack
 import numpy as np
@@ -9,15 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from beamslot.dsp.metrics import NmseMean, nmse
+from beamslot.dsp.metrics import ExactSum, NmseMean, nmse
 from beamslot.errors import ShapeError
 
 VALUES = st.lists(st.tuples(st.integers(0, 5), st.floats(1e-12, 1e6, allow_subnormal=False)), min_size=2, max_size=40)
 
 
 def mean_of(pairs: list[tuple[int, float]]) -> NmseMean:
+    """Return the mean of (draw, value) pairs, the draws in order."""
     made = NmseMean()
-    made.add([draw for draw, _ in pairs], [value for _, value in pairs])
+    for draw, value in sorted(pairs, key=lambda pair: pair[0]):
+        made.add(draw, value)
     return made
 
 
@@ -63,23 +66,55 @@ def test_the_mean_is_over_draws_of_means_over_slots_with_a_t_interval(pairs: lis
 
 @settings(max_examples=60, deadline=None)
 @given(VALUES, st.randoms(use_true_random=False), st.integers(0, 40))
-def test_pieces_in_any_order_saved_restored_and_merged_equal_the_whole_to_the_bit(
+def test_pieces_with_the_slots_of_a_draw_in_any_order_and_saved_half_way_equal_the_whole_to_the_bit(
     pairs: list[tuple[int, float]], random: object, cut: int
 ) -> None:
-    whole = mean_of(pairs).result()
+    whole = mean_of(pairs)
     shuffled = list(pairs)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    first, second = mean_of(shuffled[:cut]), mean_of(shuffled[cut:])
-    carried = NmseMean.restore(msgpack.unpackb(msgpack.packb(first.snapshot()), strict_map_key=False))
-    carried.merge(second)
-    assert carried.result() == whole
+    rising = sorted(shuffled, key=lambda pair: pair[0])
+    saved = msgpack.packb(mean_of(rising[:cut]).snapshot())
+    carried = NmseMean.restore(msgpack.unpackb(saved))
+    for draw, value in rising[cut:]:
+        carried.add(draw, value)
+    assert carried.result() == whole.result()
+
+
+def test_the_spread_is_that_of_numpy_over_many_draws_that_hardly_differ_and_the_state_stays_small() -> None:
+    values = 0.01 * (1 + 1e-6 * np.random.default_rng(2).standard_normal(100_000))
+    running = NmseMean()
+    running.add(np.arange(values.size), values)
+    result = running.result()
+    half = stats.t.ppf(0.975, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
+    assert result["draws"] == values.size
+    assert result["nmse_db"] == pytest.approx(10 * math.log10(values.mean()), abs=1e-12)
+    low, high = (10 ** (bound / 10) for bound in result["ci95_db"])
+    assert (high - low) / 2 == pytest.approx(half, rel=1e-5)
+    assert len(msgpack.packb(running.snapshot())) < 300
+
+
+def test_slots_of_a_draw_that_returns_are_left_out_and_counted() -> None:
+    running = mean_of([(0, 0.1), (1, 0.2)])
+    running.add([0, 0, 2], [9.0, 9.0, 0.3])
+    assert running.result() == mean_of([(0, 0.1), (1, 0.2), (2, 0.3)]).result() | {"draw_returned": 2}
+    assert NmseMean.restore(running.snapshot()).result() == running.result()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-1e100, 1e100), max_size=30))
+def test_an_exact_sum_is_the_sum_of_fractions(terms: list[float]) -> None:
+    total = ExactSum()
+    for term in terms:
+        total.add(term)
+    assert total.fraction() == sum(map(Fraction, terms))
+    assert float(total) == float(total.fraction())
 
 
 def test_a_snapshot_does_not_change_with_what_comes_after() -> None:
     running = mean_of([(0, 0.1), (1, 0.2)])
     state = running.snapshot()
     running.add([1, 2], [0.3, 0.4])
-    NmseMean.restore(state).add([0], [9.0])
+    NmseMean.restore(state).add([1], [9.0])
     assert NmseMean.restore(state).result() == mean_of([(0, 0.1), (1, 0.2)]).result()
 
 

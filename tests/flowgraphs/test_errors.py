@@ -185,6 +185,7 @@ def test_the_flowgraph_that_these_tests_spoil_is_good(graph_of):
             "codebook: dtf",
             "g.yml:7: source.codebook: got 'dtf'; wanted 'dft' or 'steered'",
         ),
+        ("users: 1", "codebook: {a: 1}", "g.yml:7: source.codebook: got {'a': 1}; wanted 'dft' or 'steered'"),
         ("users: 1", "order: n_y", "g.yml:7: source.order: got 64 from 'n_y'; wanted 2 or 4"),
         ("users: 1", "label: 12", "g.yml:7: source.label: got 12; wanted a text"),
         ("users: 1", "label: LOUD", "g.yml:7: source.label: got 'LOUD'; wanted: Lower case"),
@@ -220,7 +221,7 @@ def test_the_flowgraph_that_these_tests_spoil_is_good(graph_of):
         (
             "  id: source\n",
             "  id: source\n  replicas: 2\n",
-            "g.yml:6: source.replicas: is not available yet; leave it out",
+            "g.yml:6: source: got 2 replicas; wanted 1: it is a source, and each replica would make every slot",
         ),
         (
             "  id: source\n",
@@ -241,7 +242,8 @@ def test_the_flowgraph_that_these_tests_spoil_is_good(graph_of):
         (
             "- {name: sink, id: sink}",
             "- sink",
-            "g.yml:9: blocks[2]: got 'sink'; wanted a mapping of name, id, parameters, states",
+            "g.yml:9: blocks[2]: got 'sink'; wanted a mapping of name, id, parameters, states, process, replicas,"
+            " restart",
         ),
         (
             "[source, field,",
@@ -321,7 +323,14 @@ def test_one_mistake_is_one_line(problems: Problems, old, new, line):
 @pytest.mark.parametrize(
     ("params", "line"),
     [
-        ("{policy: latest}", "params.policy: got 'latest'; wanted: 'block', the only policy that is available yet"),
+        (
+            "{policy: drop}",
+            "params.policy: got 'drop'; wanted 'block', 'drop_oldest', 'drop_newest' or 'latest'",
+        ),
+        ("{bytes: 0}", "params.bytes: got 0; wanted a whole number >= 1"),
+        ("{buffer: 0}", "params.buffer: got 0; wanted a number > 0"),
+        ("{buffer: 2s}", "params.buffer: got '2s'; wanted a number [s]; it stands without its unit, such as 1e-6"),
+        ("{buffer: 1e300}", "buffer is 1e+300 s; wanted a time above 0, of at most 4611686018427387904 slots"),
         ("{window: 0}", "params.window: got 0; wanted a whole number >= 1"),
         (
             "{window: n_y / 128}",
@@ -665,7 +674,7 @@ def test_overrides_are_said_after_the_lines_of_the_file(problems: Problems):
     assert problems(changed("users: 1", "users: 0"), "nothing=1", "source.loud=7") == [
         "g.yml:7: source.users: got 0; wanted a whole number >= 1",
         "-p nothing=1: no variable or run option is called 'nothing'; there is n_y, id, title, description, author,"
-        " slots, slot_period, pace, burst, seed",
+        " slots, slot_period, pace, burst, seed, restart",
         "-p source.loud=7: source.loud: got 7; wanted true or false",
     ]
 

@@ -112,7 +112,12 @@ BLOCK = "blocks: [{name: source, id: source}]\n"
         ("blocks: [{name: Source, id: source}]", ["blocks/0/name"]),
         ("blocks: [{name: source, id: sorce}]", ["blocks/0/id"]),
         ("blocks: [{name: source, id: source, nam: 1}]", ["blocks/0"]),
-        ("blocks: [{name: source, id: source, replicas: 2}]", ["blocks/0"]),
+        ("blocks: [{name: source, id: source, replica: 2}]", ["blocks/0"]),
+        ("blocks: [{name: source, id: source, replicas: 65}]", ["blocks/0/replicas"]),
+        ("blocks: [{name: source, id: source, process: My Process}]", ["blocks/0/process"]),
+        ("blocks: [{name: source, id: source, restart: 3}]", ["blocks/0/restart"]),
+        ("blocks: [{name: source, id: source, restart: {retires: 3}}]", ["blocks/0/restart"]),
+        (BLOCK + "options: {parameters: {restart: {backoff: -1}}}", ["options/parameters/restart"]),
         ("blocks: [{name: source, id: source, states: {state: bypassed}}]", ["blocks/0/states/state"]),
         ("blocks: [{name: combiner, id: combiner}]", ["blocks/0"]),
         (BLOCK + "variabels: {}", [""]),
@@ -145,6 +150,11 @@ def test_a_wrong_section_is_marked(editor, text, paths):
         BLOCK + "connections: [[a, 0, b, 1]]",
         BLOCK
         + "connections: [{src_blk_id: a, src_port_id: b, snk_blk_id: c, snk_port_id: d, params: {window: n * 2}}]",
+        BLOCK + "connections: [{src_blk_id: a, src_port_id: b, snk_blk_id: c, snk_port_id: d,"
+        " params: {policy: drop_oldest, bytes: 2 * n, buffer: 0.5}}]",
+        BLOCK + "options: {parameters: {restart: {retries: n, on_poison: drop}}}",
+        "blocks: [{name: source, id: source, process: dsp, replicas: n * 2, restart: {hang_timeout: 2}}]",
+        "blocks: [{name: source, id: source, process: null, replicas: auto, restart: on_failure}]",
         "blocks: [{name: source, id: source, parameters: null, states: {state: disabled, coordinate: [1, 2]}}]",
     ],
 )

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,19 @@ from beamslot.errors import BadParam, FlowgraphError, PortMismatch, UnknownBlock
 from beamslot.frame import Array, Eos, Frame, Gap, StreamInfo
 from beamslot.runtime.block import Block, In, Out, RunContext
 from beamslot.runtime.core import Core, Input
-from beamslot.runtime.graph import DEFAULT_WINDOW, Graph, check, frame_slots, minimum_window, near, window_of
+from beamslot.runtime.graph import (
+    DEFAULT_BYTES,
+    DEFAULT_WINDOW,
+    Graph,
+    Restart,
+    check,
+    frame_slots,
+    minimum_window,
+    near,
+    why_single,
+    window_of,
+    worst_case_bytes,
+)
 from beamslot.runtime.slots import SlotSet
 
 NUMBER = Array.of("slot", np.int64)
@@ -261,6 +274,285 @@ def test_near_gives_the_nearest_or_the_list() -> None:
 
 def test_edges_are_named_as_people_write_them() -> None:
     assert (edge("a.b > c.d").name, edge("a.b > c.d").stream) == ("a.b > c.d", "a.b")
+
+
+# Processes
+
+
+def run_as(given: Graph, **blocks: dict[str, Any]) -> Graph:
+    """Return the graph with some fields of its blocks changed, by name."""
+    return replace(given, blocks={n: replace(spec, **blocks.get(n, {})) for n, spec in given.blocks.items()})
+
+
+def queued(given: Graph, edge: str, **fields: Any) -> Graph:
+    """Return the graph with some fields of an edge changed."""
+    return replace(given, edges=tuple(replace(e, **fields) if e.name == edge else e for e in given.edges))
+
+
+class Stateful(Hold):
+    """Depends on earlier slots."""
+
+    stateful = True
+
+
+class Resuming(Hold):
+    """Depends on earlier slots and can say on what."""
+
+    def snapshot(self) -> int:
+        return 0
+
+
+class Mixer(Block):
+    """Takes any number of streams and gives one."""
+
+    number = In("slot", np.int64, many=True)
+    out = Out("slot", np.int64)
+
+    def process(self, number: NDArray[np.int64]) -> NDArray[np.int64]:
+        return number
+
+
+BRANCHES = ["src.out > a.number", "src.out > b.number", "a.out > merge.left", "b.out > merge.right"]
+
+
+def branches(**blocks: dict[str, Any]) -> Graph:
+    """A source, two blocks that work side by side, and a sink where they meet."""
+    kinds = {"src": Source, "a": Hold, "b": Hold, "merge": Merge, "sink": Sink}
+    return run_as(graph(kinds, *BRANCHES, "merge.out > sink.number"), **blocks)
+
+
+DSP = {"process": "dsp"}
+
+
+def test_a_block_without_a_process_has_one_of_its_own() -> None:
+    assert graph(CHAIN, *GOOD).units == (("src", ("src",)), ("hold", ("hold",)), ("sink", ("sink",)))
+
+
+def test_processes_come_in_the_order_of_the_flow_and_their_blocks_too() -> None:
+    kinds = {"sink": Sink, "c": Hold, "b": Hold, "a": Hold, "src": Source}
+    edges = ("src.out > a.number", "a.out > b.number", "b.out > c.number", "c.out > sink.number")
+    given = run_as(graph(kinds, *edges), a=DSP, b=DSP, src={"process": "src"}, c={"replicas": 3})
+    check(given)
+    assert given.units == (("src", ("src",)), ("dsp", ("a", "b")), ("c", ("c",)), ("sink", ("sink",)))
+    inner = [edge.name for edge in given.edges if given.is_inner(edge)]
+    assert inner == ["a.out > b.number"]
+
+
+@pytest.mark.parametrize(
+    "members", [("a", "b"), ("src", "a"), ("src", "a", "b"), ("merge", "sink"), ("a", "b", "merge")]
+)
+def test_blocks_between_which_nothing_else_lies_can_share_a_process(members: tuple[str, ...]) -> None:
+    given = branches(**dict.fromkeys(members, DSP))
+    check(given)
+    assert dict(given.units)["dsp"] == tuple(name for name in given.order if name in members)
+
+
+@pytest.mark.parametrize(
+    ("members", "ring", "closing"),
+    [
+        (("src", "merge"), {"dsp", "a"}, "a.out > merge.left"),
+        (("src", "a", "merge"), {"dsp", "b"}, "b.out > merge.right"),
+        (("src", "a", "b", "sink"), {"dsp", "merge"}, "merge.out > sink.number"),
+    ],
+)
+def test_a_cycle_of_processes_is_told_with_the_edge_that_closes_it(
+    members: tuple[str, ...], ring: set[str], closing: str
+) -> None:
+    given = branches(**dict.fromkeys(members, DSP))
+    edges = (edge for edge in given.edges if edge.source in (*ring, *members) and edge.target in (*ring, *members))
+    (said,) = problems(replace(given, edges=tuple(edges)), complete=False)
+    assert said.startswith(f"line {closing}: {closing}: closes a cycle of processes: ")
+    shown = said.partition("processes: ")[2].partition(";")[0].split(" > ")
+    assert shown[0] == shown[-1]
+    assert sorted(shown[1:]) == sorted(ring)
+    assert said.endswith(
+        "; a process takes a frame through all of its blocks at once; put all of these into one, or split one"
+    )
+
+
+def test_a_cycle_of_two_shared_processes_is_one_too() -> None:
+    given = branches(src=DSP, a={"process": "two"}, b=DSP, merge={"process": "two"}, sink=DSP)
+    (said,) = problems(given)
+    assert said.startswith("line merge.out > sink.number: merge.out > sink.number: closes a cycle of processes: ")
+
+
+def test_a_cycle_of_blocks_is_told_without_that_of_their_processes() -> None:
+    ring = ("a.out > b.number", "b.out > a.number")
+    (said,) = problems(run_as(graph({"a": Hold, "b": Hold}, *ring), a=DSP))
+    assert "closes a cycle: " in said
+
+
+def test_blocks_of_one_process_restart_alike() -> None:
+    again = Restart("on_failure")
+    check(branches(a={**DSP, "restart": again}, b={**DSP, "restart": again}))
+    given = branches(a={**DSP, "restart": again}, b={**DSP, "places": {"restart": "line 7"}})
+    assert problems(given) == ["line 7: b: restart is not that of a; wanted one for all blocks of process 'dsp'"]
+
+
+def test_a_process_has_no_name_of_a_block_that_is_not_in_it() -> None:
+    check(branches(a={"process": "b"}, b={"process": "b"}))
+    assert problems(branches(a={"process": "sink"}, b={"process": "sink"})) == [
+        "line a: a: process 'sink' has the name of a block outside of it; call it something else,"
+        " or put that block into it"
+    ]
+
+
+# Replicas
+
+
+def test_a_block_without_state_may_have_replicas_or_leave_their_number_open() -> None:
+    check(branches(a={"replicas": 64}, b={"replicas": 2}, merge={"replicas": 2}))
+    auto = {"replicas": 0}
+    check(branches(src=auto, a=auto, merge=auto, sink=auto))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "reason"),
+    [
+        (Stateful, {}, "it has state: what it makes of a slot depends on earlier ones, which another replica had"),
+        (Resuming, {}, "it has state: what it makes of a slot depends on earlier ones, which another replica had"),
+        ((Hold, {"size": 8}), {}, "it takes windows of 8 slots, which would go to different replicas"),
+        (Mixer, {}, "its input number takes many streams, which one process joins"),
+        (Hold, DSP, "it shares process 'dsp'; take it out of that"),
+    ],
+)
+def test_a_block_that_cannot_have_replicas_is_told_why(kind: Any, fields: dict[str, Any], reason: str) -> None:
+    given = run_as(graph({**CHAIN, "hold": kind}, *GOOD), hold={**fields, "replicas": 2})
+    assert why_single(given, "hold") == reason
+    assert problems(given) == [f"line hold: hold: got 2 replicas; wanted 1: {reason}"]
+
+
+def test_sources_and_sinks_have_no_replicas() -> None:
+    given = run_as(graph(CHAIN, *GOOD), src={"replicas": 2}, sink={"replicas": 3})
+    assert problems(given) == [
+        "line src: src: got 2 replicas; wanted 1: it is a source, and each replica would make every slot",
+        "line sink: sink: got 3 replicas; wanted 1: it is a sink, and each replica would see a part of the slots",
+    ]
+    assert why_single(given, "hold") == ""
+
+
+def test_a_block_with_nothing_but_open_inputs_is_a_source() -> None:
+    class Optional(Hold):
+        number = In("slot", np.int64, optional=True)
+
+    given = graph({"hold": Optional, "sink": Sink}, GOOD[1])
+    assert why_single(given, "hold").startswith("it is a source")
+
+
+@pytest.mark.parametrize("replicas", [-1, 65])
+def test_the_number_of_replicas_has_bounds(replicas: int) -> None:
+    assert problems(run_as(graph(CHAIN, *GOOD), hold={"replicas": replicas})) == [
+        f"line hold: hold: got {replicas} replicas; wanted 1 to 64, or 0 for auto"
+    ]
+
+
+@pytest.mark.parametrize("replicas", [2, 5])
+def test_every_replica_may_hold_two_frames(replicas: int) -> None:
+    alone = graph(CHAIN, *GOOD, burst=3)
+    assert minimum_window(alone) == 3 + 3 + 3 + 2 * 3
+    assert minimum_window(run_as(alone, hold={"replicas": 0})) == minimum_window(alone)
+    assert minimum_window(run_as(alone, hold={"replicas": replicas})) == 3 + 2 * replicas * 3 + 3 + 2 * 3
+
+
+# Policies and windows
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "latest"])
+def test_nothing_is_lost_within_a_process(policy: str) -> None:
+    given = queued(branches(a=DSP, b=DSP), BRANCHES[0], policy=policy)
+    check(given)
+    assert problems(queued(run_as(given, src=DSP), BRANCHES[0], policy=policy)) == [
+        f"line {BRANCHES[0]}: {BRANCHES[0]}: policy is {policy} within process 'dsp'; wanted block:"
+        " nothing queues within a process"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"policy": "latest", "window": 2}, "window is 2, but policy latest keeps one frame; leave window out"),
+        ({"policy": "drop_oldest", "window": 0}, "window is 0 slots; wanted at least 1"),
+        (
+            {"policy": "drop_newest", "buffer": 1.0},
+            "buffer is for lossless edges and policy is drop_newest; set it on the edge that is joined with this one,"
+            " or set window here: the slots that are queued",
+        ),
+        ({"nbytes": 0}, "bytes is 0; wanted at least 1"),
+        ({"buffer": -1.0}, "buffer is -1 s; wanted a time above 0, of at most 4611686018427387904 slots"),
+        ({"buffer": float("nan")}, "buffer is nan s; wanted a time above 0, of at most 4611686018427387904 slots"),
+    ],
+)
+def test_an_edge_that_cannot_queue_so_is_told(fields: dict[str, Any], said: str) -> None:
+    assert problems(queued(branches(), BRANCHES[0], **fields)) == [f"line {BRANCHES[0]}: {BRANCHES[0]}: {said}"]
+
+
+def test_a_lossy_edge_has_no_least_window() -> None:
+    given = graph({**CHAIN, "hold": (Hold, {"size": 40})}, *GOOD)
+    for policy, window in (("drop_oldest", 1), ("drop_newest", 7), ("latest", 1), ("latest", None)):
+        check(queued(given, GOOD[0], policy=policy, window=window))
+
+
+def test_what_is_held_behind_a_lossy_edge_counts_for_the_lossless_ones_that_meet_it() -> None:
+    held = diamond((40, 40))
+    assert minimum_window(queued(held, "src.out > h0.number", policy="latest")) == minimum_window(held)
+
+
+def test_a_lossy_edge_queues_its_window_or_the_default_and_latest_one_frame() -> None:
+    edges = ("src.out > hold.number", "hold.out > sink.number")
+    given = graph({**CHAIN, "hold": (Hold, {"size": 900})}, *edges, burst=3)
+    assert queued(given, edges[0], policy="drop_oldest").windows[edges[0]] == 3 * DEFAULT_WINDOW
+    assert queued(given, edges[0], policy="drop_newest", window=5).windows[edges[0]] == 5
+    assert queued(given, edges[0], policy="latest").windows[edges[0]] == 3
+    assert queued(given, edges[1], policy="drop_oldest").windows[edges[1]] == 900
+    assert queued(given, edges[1], policy="latest", window=1).windows[edges[1]] == 900
+
+
+def test_a_buffer_in_seconds_widens_a_window_and_never_narrows_it() -> None:
+    given = graph(CHAIN, *GOOD, slot_period=0.25)
+    assert queued(given, GOOD[0], buffer=100.1).windows == {GOOD[0]: 401, GOOD[1]: DEFAULT_WINDOW}
+    assert queued(given, GOOD[0], buffer=1.0).windows[GOOD[0]] == DEFAULT_WINDOW
+    assert queued(given, GOOD[0], buffer=3.0, window=10).windows[GOOD[0]] == 12
+
+
+# Memory
+
+
+def info(values: int) -> StreamInfo:
+    """A stream of so many values of 8 bytes a slot."""
+    return StreamInfo({"out": Array.of("slot sample", np.int64)}, {"sample": values})
+
+
+def test_the_worst_case_counts_a_port_once_and_each_consumer_for_itself() -> None:
+    given = queued(queued(branches(), BRANCHES[0], window=100), BRANCHES[1], window=300)
+    infos = {"src.out": info(2), "a.out": info(1), "merge.out": info(5)}
+    default = DEFAULT_WINDOW
+    assert worst_case_bytes(given, infos) == {
+        "src": 300 * 16,
+        "a": 100 * 16 + default * 8,
+        "b": 300 * 16,
+        "merge": default * 8 + default * 40,
+        "sink": default * 40,
+    }
+    assert worst_case_bytes(given, {}) == dict.fromkeys(given.blocks, 0)
+
+
+def test_bytes_limit_the_worst_case_but_never_below_the_least_window() -> None:
+    given = graph(CHAIN, *GOOD)
+    least = minimum_window(given)
+    large = info(DEFAULT_BYTES // 8 // 100)
+    held = 100 * large.bytes_per_slot
+    assert worst_case_bytes(given, {"src.out": large}) == {"src": held, "hold": held, "sink": 0}
+    some = {"src.out": info(1)}
+    assert worst_case_bytes(queued(given, GOOD[0], nbytes=8 * 50), some)["src"] == 8 * 50
+    assert worst_case_bytes(queued(given, GOOD[0], nbytes=1), some)["src"] == 8 * least
+    assert worst_case_bytes(queued(given, GOOD[0], nbytes=1, policy="drop_oldest"), some)["src"] == 8
+
+
+def test_an_edge_within_a_process_holds_a_frame_and_no_copy() -> None:
+    given = run_as(graph(CHAIN, *GOOD, burst=4), src=DSP, hold=DSP)
+    infos = {"src.out": info(1), "hold.out": info(1)}
+    sent = 4 * DEFAULT_WINDOW * 8
+    assert worst_case_bytes(given, infos) == {"src": 4 * 8, "hold": sent, "sink": sent}
 
 
 class Simulation:

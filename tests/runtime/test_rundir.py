@@ -1,10 +1,11 @@
+import errno
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from beamslot.errors import TransportError
+from beamslot.errors import StorageError, TransportError
 from beamslot.runtime import rundir
 
 
@@ -93,3 +94,52 @@ def test_logs_have_a_place_also_where_the_state_cannot_be_written(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(rundir.tempfile, "tempdir", str(tmp_path))
     assert rundir.logs("graph").parent == tmp_path
+
+
+def test_two_records_of_one_process_have_places_of_their_own(tmp_path: Path) -> None:
+    one, other = rundir.logs("graph"), rundir.logs("graph")
+    assert one.parent == other.parent == rundir.state()
+    assert one.name < other.name
+
+
+def test_without_any_place_for_a_record_the_error_says_where_and_what_would_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(file))
+    monkeypatch.setattr(rundir.tempfile, "tempdir", str(file))
+    with pytest.raises(StorageError, match=f"^{file}: no directory can be made in it: not a directory; .* set TMPDIR$"):
+        rundir.logs("graph")
+
+
+def test_a_file_in_the_place_of_the_directory_of_runs_is_said() -> None:
+    place = rundir.base()
+    place.rmdir()
+    place.write_text("")
+    with pytest.raises(StorageError, match=f"^{place}: the directory of runs cannot be made: file exists; set XDG_"):
+        rundir.base()
+
+
+def test_a_directory_of_runs_without_room_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = rundir.base()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(rundir.tempfile, "mkdtemp", full)
+    with pytest.raises(StorageError, match=f"^{place}: no directory can be made in it: no space left on device; make"):
+        rundir.create()
+    (place / "r").mkdir()
+    (place / "r" / "run.tmp").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"run.json cannot be written: no space left on device"):
+        rundir.write_card(place / "r", "graph", {})
+
+
+def test_a_process_is_known_by_its_number_and_its_birth() -> None:
+    assert rundir.born(os.getpid()) == rundir.born(os.getpid())
+    assert rundir.born(dead_pid()) is None
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    assert rundir.born(zombie.pid) is None
+    zombie.wait()

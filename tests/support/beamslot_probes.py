@@ -95,6 +95,12 @@ class CheckSink(Block):
     def missed(self, slots: range, reason: str) -> None:
         self._missed += len(slots)
 
+    def snapshot(self) -> list[int]:
+        return [self._next, self._bad, self._seen, self._missed]
+
+    def restore(self, state: list[int]) -> None:
+        self._next, self._bad, self._seen, self._missed = state
+
     def results(self) -> dict[str, Any]:
         return {"seen": self._seen, "bad": self._bad, "missed": self._missed}
 
@@ -116,6 +122,12 @@ class PairSink(Block):
     def missed(self, slots: range, reason: str) -> None:
         self._missed += len(slots)
 
+    def snapshot(self) -> list[int]:
+        return [self._bad, self._seen, self._missed]
+
+    def restore(self, state: list[int]) -> None:
+        self._bad, self._seen, self._missed = state
+
     def results(self) -> dict[str, Any]:
         return {"seen": self._seen, "bad": self._bad, "missed": self._missed}
 
@@ -129,6 +141,6 @@ class FirstSlots(Block):
     slots: int = Field(10, ge=1)
 
     def process(self, numbers: dict[str, Any], slots: range) -> Any:
-        left = self.slots - slots.start
+        left = max(0, self.slots - slots.start)
         kept = {"index": numbers["index"][:left]}
         return End(kept) if left <= len(slots) else kept

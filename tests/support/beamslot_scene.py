@@ -17,6 +17,7 @@ ARRAY = {"n_y": 12, "n_z": 12, "users": 2, "paths": 3, "snr_db": 15.0, "redraw":
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "combiner": {"antennas_per_chain": 3, "groups": 2},
+    "compare_sink": {},
     "gw_sc_vbi": {},
     "head": {"slots": 7},
     "jsonl_sink": {},
@@ -40,11 +41,14 @@ class Scene:
 
     def feed(self, block: type[Block]) -> tuple[dict[str, Any], dict[str, StreamInfo]]:
         """Return inputs and infos for a block, by the names of its ports."""
+        rf = {"rf": self.combined["rf"]}, self.combined.infos["rf"]
         streams = {
             "field": (self.source["field"], self.source.infos["field"]),
             "truth": (self.source["truth"], self.source.infos["truth"]),
             "rf": (self.combined["rf"], self.combined.infos["rf"]),
-            "stream": ({"rf": self.combined["rf"]}, self.combined.infos["rf"]),
+            "stream": rf,
+            "left": rf,
+            "right": rf,
             "estimate": ({"oracle.estimate": self.oracle["estimate"]}, self.oracle.infos["estimate"]),
         }
         chosen = {port: streams[port] for port in block.inputs}

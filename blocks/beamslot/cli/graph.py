@@ -1,4 +1,4 @@
-"""`beamslot validate` and `beamslot graph`: what a graph is, without running it."""
+"""`beamslot validate` and `beamslot graph`: what a graph is and whether it keeps up, without running it."""
 
 import argparse
 import math
@@ -11,9 +11,13 @@ from beamslot.cli import draw, options
 from beamslot.cli.run import printer
 
 if TYPE_CHECKING:
+    from beamslot.costs import Costs, Demand
     from beamslot.frame import StreamInfo
     from beamslot.runtime.block import Out
     from beamslot.runtime.graph import EdgeSpec, Graph
+
+FIRST_SLOTS, MOST_SLOTS, MEASURED_SECONDS = 32, 2000, 3.0
+"""How much of a graph is run to measure it: a few slots, then as many as fit into the time, up to the most."""
 
 
 def register(verbs: options.Verbs) -> None:
@@ -24,6 +28,21 @@ def register(verbs: options.Verbs) -> None:
     options.add_graph(validate)
     validate.add_argument(
         "--start", action="store_true", help="also start all blocks but the sinks, to show lengths and exact bytes"
+    )
+    validate.add_argument(
+        "--rate",
+        nargs="?",
+        const="",
+        type=_rate,
+        metavar="SLOTS_PER_S",
+        help="say whether this machine keeps up with so many slots per second, or realtime (what the graph says), from "
+        "what its blocks cost in earlier runs; starts all blocks but the sinks; exit code 1 unless it keeps up",
+    )
+    validate.add_argument(
+        "--measure",
+        action="store_true",
+        help=f"with --rate: first run the graph as fast as it goes for about {MEASURED_SECONDS:g} s, files that it "
+        "writes included, and keep what its blocks cost",
     )
     options.add_json(validate)
     graph = options.add_verb(verbs, "graph", _graph, "draw a graph", "beamslot graph flowgraphs/demo.yml -o demo.svg")
@@ -40,10 +59,29 @@ def register(verbs: options.Verbs) -> None:
     )
 
 
+def _rate(text: str) -> float | str:
+    """Return slots per second; realtime, and nothing, as they are."""
+    if text in {"", "realtime"}:
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}; wanted slots per second, realtime, or nothing; GRAPH stands before --rate"
+        )
+    return value
+
+
 def _load(arguments: argparse.Namespace) -> "Graph":
+    return _load_source(options.source(arguments.graph), arguments)
+
+
+def _load_source(source: Path | Mapping[str, Any], arguments: argparse.Namespace) -> "Graph":
     from beamslot import flowgraph
 
-    return flowgraph.load(options.source(arguments.graph), overrides=arguments.param, blocks=arguments.blocks)
+    return flowgraph.load(source, overrides=arguments.param, blocks=arguments.blocks)
 
 
 def _graph(arguments: argparse.Namespace) -> int:
@@ -73,6 +111,8 @@ def _format(output: Path | None) -> str:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
+    if arguments.measure or arguments.rate is not None:
+        return _validate_rate(arguments)
     graph = _load(arguments)
     found = summary(graph, described(graph) if arguments.start else {})
     found["started"] = arguments.start
@@ -81,6 +121,98 @@ def _validate(arguments: argparse.Namespace) -> int:
     else:
         _print(found)
     return 0
+
+
+def _validate_rate(arguments: argparse.Namespace) -> int:
+    from beamslot import costs
+
+    source = options.source(arguments.graph)
+    graph = _load_source(source, arguments)
+    infos = described(graph)
+    rate = _slots_per_s(graph, arguments.rate)
+    notes = _measure(graph, source, arguments) if arguments.measure else []
+    table, unread = costs.read()
+    graph, resolved = costs.resolve_auto(graph, rate, table)
+    known = costs.lookup(graph, table)
+    found = costs.demand(graph, known, rate, infos=infos)
+    said = {
+        "notes": [*notes, *unread, *resolved],
+        "verdict": verdict(graph, found),
+        "advice": costs.advice(graph, known, found, infos=infos),
+    }
+    code = 0 if found.keeps_up else 1
+    if arguments.json:
+        problems = [said["verdict"]] if code else []
+        figures = {**summary(graph, infos), **said, "demand": _figures(found, known)}
+        options.print_json({"ok": not code, "exit_code": code, "problems": problems, **figures})
+    else:
+        _print_rate(found, known, said)
+    return code
+
+
+def _slots_per_s(graph: "Graph", asked: float | str | None) -> float:
+    from beamslot import costs
+
+    if asked == "realtime":
+        return 1 / graph.slot_period
+    return asked if isinstance(asked, float) else costs.rate_of(graph)
+
+
+def _measure(graph: "Graph", source: Path | Mapping[str, Any], arguments: argparse.Namespace) -> list[str]:
+    """Run a graph as fast as it goes and keep what its blocks cost; return notes of what could not be kept.
+
+    raises RunFailed, FlowgraphError
+    """
+    from beamslot import api, costs
+
+    parameters = dict(text.split("=", 1) for text in arguments.param)
+    print(f"{graph.name}: is run for about {MEASURED_SECONDS:g} s", file=sys.stderr)
+    report = api.run(source, parameters=parameters, slots=FIRST_SLOTS, pace="max", blocks=arguments.blocks)
+    slots = min(MOST_SLOTS, int(FIRST_SLOTS * MEASURED_SECONDS / report["seconds"]))
+    if slots > 2 * FIRST_SLOTS:
+        report = api.run(source, parameters=parameters, slots=slots, pace="max", blocks=arguments.blocks)
+    return costs.record(graph, report)
+
+
+def verdict(graph: "Graph", found: "Demand") -> str:
+    """Return in a sentence whether a graph keeps up, and what limits it."""
+    from beamslot import costs
+
+    rate, highest = (f"{value:,.0f} slots/s" for value in (found.rate, found.highest))
+    if found.keeps_up is None:
+        return f"{graph.name}: whether it keeps up with {rate} is not known"
+    limit = f"the {found.cores} cores of this machine" if found.limit == costs.CORES else found.limit
+    does = "does not keep up" if not found.keeps_up else "just keeps up" if found.tight else "keeps up"
+    return f"{graph.name} {does} with {rate}; the most that it could do is {highest}, limited by {limit}"
+
+
+def _figures(found: "Demand", known: "Costs") -> dict[str, Any]:
+    """Return a demand as plain values."""
+    from dataclasses import asdict
+
+    processes = [{**asdict(load), "share": load.share, "verdict": load.verdict} for load in found.loads]
+    costs = {name: None if cost is None else cost.model_dump() for name, cost in known.items()}
+    return {**asdict(found), "loads": processes, "keeps_up": found.keeps_up, "tight": found.tight, "costs": costs}
+
+
+def _print_rate(found: "Demand", known: "Costs", said: Mapping[str, Any]) -> None:
+    from beamslot.tables import Sheet, number, render, span
+
+    rows: list[list[str]] = []
+    for load in found.loads:
+        costs = [cost.seconds for name in load.blocks if (cost := known[name]) is not None]
+        name = load.name if load.blocks == (load.name,) else f"{load.name} ({', '.join(load.blocks)})"
+        cost = span(1e6 * sum(costs) if costs else None)
+        rows.append([name, load.verdict, cost, number(load.share, 3), number(load.replicas)])
+    columns = ("block", "", "cost per slot", "share of a core", "replicas")
+    title = f"{found.rate:,.0f} slots/s: {found.needed:.3g} of {found.cores} cores"
+    out = printer()
+    for text in said["notes"]:
+        out.print(f"! {text}", markup=False, soft_wrap=True)
+    out.print(render(Sheet(title, columns, rows, left=2)))
+    out.print()
+    for text in (said["verdict"], *said["advice"]):
+        out.print(text, markup=False, soft_wrap=True)
 
 
 def described(graph: "Graph") -> "dict[str, StreamInfo]":
@@ -113,10 +245,18 @@ def described(graph: "Graph") -> "dict[str, StreamInfo]":
 
 def summary(graph: "Graph", infos: "Mapping[str, StreamInfo]") -> dict[str, Any]:
     """Return what a graph is as plain values; lengths of axes and exact bytes of the streams described in `infos`."""
-    from beamslot.runtime.graph import minimum_window
+    from beamslot.runtime.graph import worst_case_bytes
 
-    least = minimum_window(graph)
-    blocks = [{"block": name, "class": spec.kind.__name__, "place": spec.place} for name, spec in graph.blocks.items()]
+    most = worst_case_bytes(graph, infos)
+    blocks = [
+        {
+            "block": name,
+            "class": spec.kind.__name__,
+            "place": spec.place,
+            "most_bytes": most[name] if infos else None,
+        }
+        for name, spec in graph.blocks.items()
+    ]
     streams = {f"{name}.{port}": out for name, spec in graph.blocks.items() for port, out in spec.kind.outputs.items()}
     return {
         "graph": graph.name,
@@ -126,9 +266,10 @@ def summary(graph: "Graph", infos: "Mapping[str, StreamInfo]") -> dict[str, Any]
         "pace": graph.pace,
         "burst": graph.burst,
         "seed": graph.seed,
+        "most_bytes": sum(most.values()) if infos else None,
         "blocks": blocks,
         "streams": [_stream(name, out, infos.get(name)) for name, out in streams.items()],
-        "edges": [_edge(graph, edge, infos.get(edge.stream), least) for edge in graph.edges],
+        "edges": [_edge(graph, edge, infos.get(edge.stream)) for edge in graph.edges],
     }
 
 
@@ -146,13 +287,16 @@ def _stream(name: str, out: "Out", info: "StreamInfo | None") -> dict[str, Any]:
     return {"stream": name, "arrays": arrays}
 
 
-def _edge(graph: "Graph", edge: "EdgeSpec", info: "StreamInfo | None", least: int) -> dict[str, Any]:
-    from beamslot.runtime.graph import DEFAULT_BYTES
+def _edge(graph: "Graph", edge: "EdgeSpec", info: "StreamInfo | None") -> dict[str, Any]:
+    """The window is that of `worst_case_bytes`, as far as the bytes of a slot are known."""
+    from beamslot.runtime.graph import DEFAULT_BYTES, frame_slots, minimum_window
 
-    window = graph.windows[edge.name]
-    most = DEFAULT_BYTES
+    frame = frame_slots(graph)[edge.source]
+    window = frame if graph.is_inner(edge) else graph.windows[edge.name]
+    most = edge.nbytes or DEFAULT_BYTES
     if info is not None:
-        window = min(window, max(least, DEFAULT_BYTES // max(1, info.bytes_per_slot)))
+        least = minimum_window(graph) if edge.lossless else frame
+        window = min(window, max(least, most // max(1, info.bytes_per_slot)))
         most = window * info.bytes_per_slot
     return {"edge": edge.name, "policy": edge.policy, "window": window, "most_bytes": most}
 
@@ -162,14 +306,16 @@ def _print(found: Mapping[str, Any]) -> None:
 
     length = "endless" if found["slots"] is None else f"{number(found['slots'])} slots"
     rate = "as fast as it goes" if math.isinf(found["pace"]) else f"{found['pace']:g} x real time"
-    blocks = [[block["block"], block["class"], block["place"]] for block in found["blocks"]]
+    blocks = [[b["block"], b["class"], b["place"], _bytes(b["most_bytes"])] for b in found["blocks"]]
+    if found["started"]:
+        blocks.append(["all together", "", "", _bytes(found["most_bytes"])])
     edges = [[e["edge"], e["policy"], number(e["window"]), _bytes(e["most_bytes"])] for e in found["edges"]]
     out = printer()
     out.print(f"{found['graph']}: ok. {length} of {found['slot_period']:g} s, {rate}, seed {found['seed']}")
     if not found["started"]:
-        out.print("not started; `validate --start` also checks lengths")
+        out.print("not started; `validate --start` also checks lengths and says how much memory slots may take")
     for sheet in (
-        Sheet("Blocks", ("block", "class", "written at"), blocks, left=3),
+        Sheet("Blocks", ("block", "class", "written at", "?holds at most"), blocks, left=3),
         Sheet("Streams", ("stream", "array", "axes", "dtype", "unit"), _stream_rows(found["streams"]), left=5),
         Sheet("Edges", ("edge", "policy", "window [slots]", "at most in flight"), edges, left=2),
     ):
@@ -190,7 +336,9 @@ def _stream_rows(streams: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def _bytes(count: int) -> str:
+def _bytes(count: int | None) -> str:
+    if count is None:
+        return ""
     for size, unit in ((1 << 20, "MiB"), (1 << 10, "KiB")):
         if count >= size:
             return f"{count / size:.3g} {unit}"

@@ -8,6 +8,8 @@ source: paper 004 names the NMSE without defining it. Decision: a ratio per draw
 """
 
 import math
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -33,15 +35,50 @@ def _energy(field: NDArray[Any]) -> NDArray[np.float64]:
     return np.einsum("...yz,...yz->...", field, field.conj(), dtype=np.complex128).real
 
 
-class NmseMean:
-    """Running mean of the NMSE over independent draws, the same to the last bit however the slots are split or ordered.
+class ExactSum:
+    """A sum of floats without rounding: the same to the last bit in whatever order its terms come.
 
-    Slots (and users) of one draw are averaged first, since they are not independent. Holds one entry a draw.
+    parts: non-overlapping floats that add up to it, smallest first
+    source: Shewchuk 1997, Grow-Expansion with zero elimination
+    """
+
+    def __init__(self, parts: Iterable[float] = ()) -> None:
+        self.parts = list(parts)
+
+    def add(self, term: float) -> None:
+        """Add a term; one that is not finite makes the sum NaN or infinite for good."""
+        parts, kept = self.parts, 0
+        for part in parts:
+            large, small = (term, part) if abs(term) >= abs(part) else (part, term)
+            term = large + small
+            rest = small - (term - large)
+            if rest:
+                parts[kept] = rest
+                kept += 1
+        parts[kept:] = [term]
+
+    def __float__(self) -> float:
+        return math.fsum(self.parts)
+
+    def fraction(self) -> Fraction:
+        """Return the sum itself; it must be finite."""
+        return sum(map(Fraction, self.parts), Fraction())
+
+
+class NmseMean:
+    """Running mean of the NMSE over independent draws, the same to the last bit however the slots are split.
+
+    Slots (and users) of one draw are averaged first, since they are not independent. Draws rise: the first slot of a
+    later draw closes the one before, of which only its share in the sums over draws is kept, so the state does not
+    grow. Slots of a draw that was closed are left out of the mean, since its average cannot be opened again and
+    a second one would not be independent of it; they are counted.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[int, list[float]] = {}
-        self._counts: dict[int, int] = {}
+        self._draw: int | None = None
+        self._sum, self._count = ExactSum(), 0
+        self._means, self._squares, self._closed = ExactSum(), ExactSum(), 0
+        self._left_out = 0
 
     def add(self, draw: ArrayLike, values: ArrayLike) -> None:
         """Take in the NMSE of some slots.
@@ -53,18 +90,29 @@ class NmseMean:
         if draws.ndim != 1 or rows.shape[:1] != draws.shape:
             raise ShapeError(f"NmseMean.add: draw is {draws.shape}, values {rows.shape}; wanted (slot,), (slot, ...)")
         for key, row in zip(draws.tolist(), rows.reshape(draws.size, math.prod(rows.shape[1:])).tolist(), strict=True):
-            self._put(key, row, len(row))
+            self._put(key, row)
 
-    def merge(self, other: "NmseMean") -> None:
-        """Take in everything that `other` has."""
-        for key, parts in other._sums.items():
-            self._put(key, parts, other._counts[key])
+    def _put(self, draw: int, values: list[float]) -> None:
+        if self._draw is not None and draw < self._draw:
+            self._left_out += 1
+            return
+        if draw != self._draw:
+            self._means, self._squares, self._closed = self._over_draws()
+            self._draw, self._sum, self._count = draw, ExactSum(), 0
+        for value in values:
+            self._sum.add(value)
+        self._count += len(values)
 
-    def _put(self, key: int, terms: list[float], count: int) -> None:
-        parts = self._sums.setdefault(key, [])
-        for term in terms:
-            _grow(parts, term)
-        self._counts[key] = self._counts.get(key, 0) + count
+    def _over_draws(self) -> tuple[ExactSum, ExactSum, int]:
+        """Return the sums over all draws, the open one with them, of the mean and of its square, and their number."""
+        means, squares = ExactSum(self._means.parts), ExactSum(self._squares.parts)
+        if self._draw is None:
+            return means, squares, 0
+        mean = float(self._sum) / self._count
+        means.add(mean)
+        for term in _square(mean):
+            squares.add(term)
+        return means, squares, self._closed + 1
 
     def result(self) -> dict[str, Any]:
         """Return what is known so far.
@@ -72,46 +120,49 @@ class NmseMean:
         returns nmse_db: mean over draws [dB]
             ci95_db: [low, high] of that mean, a t interval on the linear scale [dB]; None with fewer than two draws
             draws: their number
+            draw_returned: slots left out since their draw was closed; only where there are any
             A figure that is not finite (no draws, or the lower end not above zero) is None.
         """
-        means = [math.fsum(parts) / self._counts[key] for key, parts in self._sums.items()]
-        draws = len(means)
-        mean = math.fsum(means) / draws if draws else math.nan
+        means, squares, draws = self._over_draws()
+        mean = float(means) / draws if draws else math.nan
         interval = None
-        if draws > 1:
-            spread = math.sqrt(math.fsum((x - mean) ** 2 for x in means) / (draws - 1) / draws)
-            half = float(stdtrit(draws - 1, 0.975)) * spread
+        if draws > 1 and math.isfinite(float(squares)):
+            # Nothing is rounded before the difference is taken; only squares below the least float could be missing.
+            scatter = max(squares.fraction() - means.fraction() ** 2 / draws, Fraction())
+            half = float(stdtrit(draws - 1, 0.975)) * math.sqrt(scatter / (draws - 1) / draws)
             interval = [_decibels(mean - half), _decibels(mean + half)]
-        return {"nmse_db": _decibels(mean), "ci95_db": interval, "draws": draws}
+        left_out = {"draw_returned": self._left_out} if self._left_out else {}
+        return {"nmse_db": _decibels(mean), "ci95_db": interval, "draws": draws} | left_out
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the whole state as plain lists of numbers."""
+        """Return the whole state as plain numbers and short lists of them."""
         return {
-            "draw": list(self._sums),
-            "count": [self._counts[key] for key in self._sums],
-            "sum": [list(parts) for parts in self._sums.values()],
+            "draw": self._draw,
+            "sum": list(self._sum.parts),
+            "count": self._count,
+            "means": list(self._means.parts),
+            "squares": list(self._squares.parts),
+            "closed": self._closed,
+            "left_out": self._left_out,
         }
 
     @classmethod
-    def restore(cls, state: dict[str, Any]) -> "NmseMean":
+    def restore(cls, state: Mapping[str, Any]) -> "NmseMean":
         """Return the accumulator that `snapshot` was taken from."""
         made = cls()
-        for key, count, parts in zip(state["draw"], state["count"], state["sum"], strict=True):
-            made._sums[int(key)], made._counts[int(key)] = list(parts), int(count)
+        made._draw, made._sum, made._count = state["draw"], ExactSum(state["sum"]), state["count"]
+        made._means, made._squares = ExactSum(state["means"]), ExactSum(state["squares"])
+        made._closed, made._left_out = state["closed"], state["left_out"]
         return made
 
 
-def _grow(parts: list[float], term: float) -> None:
-    """Add to a sum that is held exactly, as non-overlapping floats (Shewchuk 1997)."""
-    kept = 0
-    for part in parts:
-        large, small = (term, part) if abs(term) >= abs(part) else (part, term)
-        term = large + small
-        rest = small - (term - large)
-        if rest:
-            parts[kept] = rest
-            kept += 1
-    parts[kept:] = [term]
+def _square(value: float) -> tuple[float, float]:
+    """Return value * value without rounding, as two floats (Dekker 1971)."""
+    wide = 134217729.0 * value  # 2^27 + 1: halves of the significand, whose products are exact
+    high = wide - (wide - value)
+    low = value - high
+    square = value * value
+    return square, ((high * high - square) + 2 * high * low) + low * low
 
 
 def _decibels(value: float) -> float | None:

@@ -1,11 +1,12 @@
 """What a flowgraph file may hold besides the parameters of its blocks."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from beamslot.frame.checks import MAX_COUNT, MAX_SLOT
+from beamslot.runtime.graph import MAX_REPLICAS, Policy, Restart
 
 NAME = "^[a-z][a-z0-9_]*$"
 """What names of blocks and variables look like."""
@@ -13,15 +14,50 @@ NAME = "^[a-z][a-z0-9_]*$"
 FILE_FORMAT = 1
 
 SECTIONS = ("options", "variables", "blocks", "connections", "metadata")
-BLOCK_KEYS = ("name", "id", "parameters", "states")
-RESERVED_KEYS = ("process", "replicas", "restart")
-"""Keys of a block that will mean something; until then they are refused rather than passed over."""
-
 STATES = ("enabled", "disabled")
 LAYOUT = ("coordinate", "rotation", "bus_sink", "bus_source", "bus_structure")
 """Where GNU Radio Companion draws a block; passed over."""
 
 EDGE_ENDS = ("src_blk_id", "src_port_id", "snk_blk_id", "snk_port_id")
+
+
+class RestartOptions(BaseModel):
+    """What stands under restart where it is a mapping: what becomes of a block whose process ends too early."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: Literal["never", "on_failure"] = Field(
+        "on_failure", description="never: the run ends with it; on_failure: it is started again"
+    )
+    retries: int = Field(5, ge=0, description="restarts in a row without one more slot finished")
+    backoff: float = Field(
+        0.1,
+        ge=0,
+        allow_inf_nan=False,
+        description="wait before the second restart in a row, doubled for each further one",
+        json_schema_extra={"unit": "s"},
+    )
+    backoff_max: float = Field(
+        5.0, ge=0, allow_inf_nan=False, description="the longest such wait", json_schema_extra={"unit": "s"}
+    )
+    hang_timeout: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long a call may last before its process is killed; absent: as long as it likes",
+        json_schema_extra={"unit": "s"},
+    )
+    on_poison: Literal["stop", "drop"] = Field(
+        "stop", description="what becomes of a slot that has ended its block twice: the run stops, or it is a gap"
+    )
+
+
+RestartForm = Literal["never", "on_failure"] | RestartOptions
+
+
+def restart_of(written: RestartForm) -> Restart:
+    """Return the restart policy that is meant by a word or by a mapping."""
+    return Restart(policy=written) if isinstance(written, str) else Restart(**dict(written))
 
 
 class RunOptions(BaseModel):
@@ -42,11 +78,31 @@ class RunOptions(BaseModel):
     )
     burst: int = Field(1, ge=1, le=MAX_COUNT, description="slots per frame of a source")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything that is random")
+    restart: RestartForm = Field("never", description="what becomes of blocks whose process ends, unless they say so")
 
     @property
     def rate(self) -> float:
         """Slots per slot period."""
         return {"realtime": 1.0, "max": math.inf}.get(str(self.pace)) or float(self.pace)
+
+
+class BlockOptions(BaseModel):
+    """What a block may have beside its parameters: how it is run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    process: str | None = Field(
+        None, pattern=NAME, description="process that it shares with others of that name; absent: one of its own"
+    )
+    replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] | Literal["auto"] = Field(
+        1, description="processes that share its work; auto: as many as the slot period wants"
+    )
+    restart: RestartForm | None = Field(
+        None, description="what becomes of it when its process ends; absent: as options.parameters say"
+    )
+
+
+BLOCK_KEYS = ("name", "id", "parameters", "states", *BlockOptions.model_fields)
 
 
 class EdgeOptions(BaseModel):
@@ -57,14 +113,22 @@ class EdgeOptions(BaseModel):
     window: int | None = Field(
         None,
         ge=1,
-        description="slots that may be on the way; absent: chosen for the graph",
+        description="slots that may be on the way, of a lossy connection: queued; absent: chosen for the graph",
         json_schema_extra={"unit": "slot"},
     )
-    policy: Literal["block"] = Field("block", description="what happens when the window is full")
-
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _is_available(cls, value: Any) -> Any:
-        if value != "block":
-            raise ValueError("'block', the only policy that is available yet")
-        return value
+    policy: Policy = Field(
+        "block", description="what happens when the window is full: block waits, others lose slots; latest keeps one"
+    )
+    bytes: int | None = Field(
+        None,
+        ge=1,
+        description="bytes that may be on the way beyond what the graph needs; absent: 64 MiB",
+        json_schema_extra={"unit": "byte"},
+    )
+    buffer: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="least window, in time: for the lossless partner of a lossy connection",
+        json_schema_extra={"unit": "s"},
+    )

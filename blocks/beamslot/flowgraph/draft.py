@@ -11,10 +11,11 @@ from beamslot.flowgraph.declarations import (
     FILE_FORMAT,
     LAYOUT,
     NAME,
-    RESERVED_KEYS,
     SECTIONS,
     STATES,
+    BlockOptions,
     EdgeOptions,
+    RestartOptions,
     RunOptions,
 )
 from beamslot.flowgraph.expressions import is_taken
@@ -24,7 +25,10 @@ from beamslot.runtime.graph import near, nearest
 
 @dataclass
 class Head:
-    """A block as written, before its class is known; messages call it by its path, the name if it has one."""
+    """A block as written, before its class is known; messages call it by its path, the name if it has one.
+
+    options: how it is run    overrides: for its parameters or its options, which is clear when its class is known
+    """
 
     place: str
     path: str
@@ -32,6 +36,8 @@ class Head:
     id: Node | None
     parameters: dict[str, Node]
     enabled: bool
+    options: dict[str, Node] = field(default_factory=dict[str, Node])
+    overrides: dict[str, Node] = field(default_factory=dict[str, Node])
 
 
 @dataclass
@@ -100,13 +106,23 @@ class Draft:
             if not found:
                 self.complain(node.place, "", f"no block is called {block!r}; {near(block, self.names)}", UnknownBlock)
             for head in found:
-                head.parameters[key] = node
+                head.overrides[key] = node
         elif name in self.variables or name in RunOptions.model_fields:
             (self.variables if name in self.variables else self.options)[name] = node
         else:
-            same = [f"{head.name}.{key}" for head in self.heads for key in head.parameters if key == name]
+            same = [
+                f"{head.name}.{key}" for head in self.heads for key in (*head.parameters, *head.options) if key == name
+            ]
             advice = f"did you mean {same[0]!r}?" if same else near(name, [*self.variables, *RunOptions.model_fields])
             self.complain(node.place, "", f"no variable or run option is called {name!r}; {advice}", BadParam)
+
+    def with_restart(self, options: Mapping[str, Node], path: str) -> dict[str, Node]:
+        """Return options, what is not known of their restart policy reported and left out."""
+        node = options.get("restart")
+        if node is None or node.entries is None:
+            return dict(options)
+        known = self._mapping(node, _join(path, "restart"), RestartOptions.model_fields)
+        return {**options, "restart": Node(known, node.place)}
 
     def _mapping(self, node: Node | None, path: str, known: Iterable[str] | None = None) -> dict[str, Node]:
         """Return the entries of a mapping that are known or nearly so; an absent or empty one has none."""
@@ -150,11 +166,7 @@ class Draft:
             return Head(node.place, path, "", None, {}, enabled=False)
         called = node.entries.get("name")
         at = called.value if called and is_name(called.value) else path
-        for key in RESERVED_KEYS:
-            if key in node.entries:
-                self.complain(node.entries[key].place, f"{at}.{key}", "is not available yet; leave it out")
-        known = {key: item for key, item in node.entries.items() if key not in RESERVED_KEYS}
-        entries = self._mapping(Node(known, node.place), at, BLOCK_KEYS)
+        entries = self._mapping(node, at, BLOCK_KEYS)
         given = self._name(entries, "name", node.place, path)
         name = "" if given is None else given.value
         self.nameless = self.nameless or not name
@@ -168,6 +180,7 @@ class Draft:
             id=self._name(entries, "id", node.place, path),
             parameters=self._mapping(entries.get("parameters"), f"{path}.parameters"),
             enabled=self._is_enabled(self._mapping(entries.get("states"), f"{path}.states", ("state", *LAYOUT)), path),
+            options={key: item for key, item in entries.items() if key in BlockOptions.model_fields},
         )
 
     def _is_enabled(self, states: Mapping[str, Node], path: str) -> bool:

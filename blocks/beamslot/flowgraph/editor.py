@@ -15,12 +15,12 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from beamslot.catalogue import collect, find, ids
 from beamslot.errors import FlowgraphError
 from beamslot.flowgraph.declarations import (
-    BLOCK_KEYS,
     EDGE_ENDS,
     FILE_FORMAT,
     LAYOUT,
     NAME,
     STATES,
+    BlockOptions,
     EdgeOptions,
     RunOptions,
 )
@@ -55,7 +55,7 @@ def schema(blocks: Sequence[Path | str] | Mapping[str, type[Block]] = ()) -> dic
         "properties": {
             "options": _options(definitions),
             "variables": _section(additionalProperties={"$ref": "#/$defs/variable"}, propertyNames={"pattern": NAME}),
-            "blocks": {"type": "array", "minItems": 1, "items": _block(parameters)},
+            "blocks": {"type": "array", "minItems": 1, "items": _block(parameters, definitions)},
             "connections": {"type": ["array", "null"], "items": _connection(definitions)},
             "metadata": _section(properties={"file_format": {"const": FILE_FORMAT}}),
         },
@@ -138,16 +138,17 @@ def _is_json(value: Any) -> bool:
         return False
 
 
-def _block(parameters: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _block(parameters: Mapping[str, dict[str, Any]], definitions: dict[str, Any]) -> dict[str, Any]:
     states = _closed({"state": {"enum": list(STATES)}, **{key: {} for key in LAYOUT}})
     properties = {
         "name": {"type": "string", "pattern": NAME, "description": "what connections call the block"},
         "id": {"enum": list(parameters), "description": "which block it is"},
         "parameters": {},
         "states": {**states, "type": ["object", "null"]},
+        **_fields(BlockOptions, "block", definitions)["properties"],
     }
     return _closed(
-        {key: properties[key] for key in BLOCK_KEYS},
+        properties,
         required=["name", "id"],
         allOf=[_of_id(name, found) for name, found in parameters.items()],
     )

@@ -6,6 +6,7 @@ parameter and has every port that an edge names, so that nothing else trips over
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from beamslot.catalogue import collect, find
 from beamslot.errors import FlowgraphError, UnknownBlock
-from beamslot.flowgraph.declarations import EdgeOptions, RunOptions
+from beamslot.flowgraph.declarations import BlockOptions, EdgeOptions, RunOptions, restart_of
 from beamslot.flowgraph.draft import Draft, Edge, Head
 from beamslot.flowgraph.reading import Node, read
 from beamslot.flowgraph.values import Scope, written
 from beamslot.runtime.block import Block, In, Out, Port
-from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph, bad_parameters, check, near
+from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph, Restart, bad_parameters, check, near
 
 Model = TypeVar("Model", bound=BaseModel)
 AnyPort = TypeVar("AnyPort", bound=Port)
@@ -63,12 +64,13 @@ class _Maker:
 
         raises FlowgraphError with every problem
         """
-        options = self._filled(RunOptions, self._draft.options, "options.parameters", "")
+        name = "options.parameters"
+        options = self._filled(RunOptions, self._draft.with_restart(self._draft.options, name), name, "")
         edges = self._edges()
         graph = Graph(
             name=options.id or default,
             title=options.title,
-            blocks=self._blocks(edges),
+            blocks=self._blocks(edges, restart_of(options.restart)),
             edges=edges,
             slots=options.slots,
             slot_period=options.slot_period,
@@ -122,26 +124,48 @@ class _Maker:
 
     def _queued(self, spec: EdgeSpec, edge: Edge) -> EdgeSpec:
         options = self._filled(EdgeOptions, edge.params, f"{spec.name}: params", edge.place)
-        return EdgeSpec(**{**vars(spec), "window": options.window, "policy": options.policy})
+        return replace(spec, policy=options.policy, window=options.window, nbytes=options.bytes, buffer=options.buffer)
 
-    def _blocks(self, edges: Sequence[EdgeSpec]) -> dict[str, BlockSpec]:
+    def _blocks(self, edges: Sequence[EdgeSpec], restart: Restart) -> dict[str, BlockSpec]:
         self._check_twins()
         found: dict[str, BlockSpec] = {}
         for head in self._draft.heads:
             if head.enabled:
-                found[head.name] = self._block(head, edges)
+                found[head.name] = self._block(head, edges, restart)
         return {name: spec for name, spec in found.items() if name}
 
-    def _block(self, head: Head, edges: Sequence[EdgeSpec]) -> BlockSpec:
-        """Return a block as written, or one that stands in where it cannot be had or is not the only one."""
+    def _block(self, head: Head, edges: Sequence[EdgeSpec], restart: Restart) -> BlockSpec:
+        """Return a block as written, or one that stands in where it cannot be had or is not the only one.
+
+        restart: the policy of blocks that have none of their own
+        """
         kind = self._kind(head)
-        if kind is not None:
-            given = written(head.path, kind, head.parameters, self._scope, head.place)
-            spec = BlockSpec(head.path, kind, given.parameters, given.place, given.places, given.expressions)
-            if self._draft.names.count(head.name) == 1:
-                return spec
-            self._collect(spec.build)
-        return BlockSpec(head.name, _stand_in(head.name, edges), place=head.place)
+        parameters, nodes = _overridden(head, kind)
+        nodes = self._draft.with_restart(nodes, head.path)
+        options = self._filled(BlockOptions, nodes, head.path, head.place)
+        stand_in = BlockSpec(
+            head.name,
+            _stand_in(head.name, edges),
+            place=head.place,
+            process=options.process or "",
+            restart=restart if options.restart is None else restart_of(options.restart),
+        )
+        if kind is None:
+            return stand_in
+        given = written(head.path, kind, parameters, self._scope, head.place)
+        spec = replace(
+            stand_in,
+            name=head.path,
+            kind=kind,
+            parameters=given.parameters,
+            places={**{key: node.place for key, node in nodes.items()}, **given.places},
+            expressions=given.expressions,
+            replicas=0 if options.replicas == "auto" else options.replicas,
+        )
+        if self._draft.names.count(head.name) == 1:
+            return spec
+        self._collect(spec.build)
+        return stand_in
 
     def _check_twins(self) -> None:
         first: dict[str, str] = {}
@@ -166,6 +190,14 @@ class _Maker:
         """Return advice for an unknown id that is the name of a Python file where one would look for it."""
         files = (folder / f"{block_id}.py" for folder in (self._folder, Path()) if block_id.isidentifier())
         return next((f"; perhaps it wants --blocks {file}" for file in files if file.is_file()), "")
+
+
+def _overridden(head: Head, kind: type[Block] | None) -> tuple[dict[str, Node], dict[str, Node]]:
+    """Return the parameters and the options of a block, overrides put in; a parameter comes before an option."""
+    declared = {} if kind is None else kind.model_fields
+    options = {k: v for k, v in head.overrides.items() if k in BlockOptions.model_fields and k not in declared}
+    parameters = {k: v for k, v in head.overrides.items() if k not in options}
+    return {**head.parameters, **parameters}, {**head.options, **options}
 
 
 def _stand_in(name: str, edges: Iterable[EdgeSpec]) -> type[Block]:

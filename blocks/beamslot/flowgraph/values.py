@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Any, Literal, NewType, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -267,11 +267,12 @@ def _of_entries(kinds: Kinds, key: str) -> tuple[Any, ...]:
     """Return the types that entry `key` of a mapping can have."""
     found: list[Any] = []
     for form in kinds.forms:
+        origin = get_origin(form)
         if isinstance(form, type) and issubclass(form, BaseModel):
             found += forms(form.model_fields[key].annotation) if key in form.model_fields else ()
         elif isinstance(form, type) and is_dataclass(form):
             found += forms(get_type_hints(form, include_extras=True).get(key, Any))
-        elif len(get_args(form)) == 2 and issubclass(cast(type, get_origin(form)), Mapping):
+        elif isinstance(origin, type) and issubclass(origin, Mapping):
             found += forms(get_args(form)[1])
     return tuple(found) or (Any,)
 

@@ -162,8 +162,8 @@ _PLAIN: dict[type, tuple[str, tuple[tuple[str, str], ...]]] = {
         (*((k, k) for k in ("token", "edge", "replica", "epoch", "finished", "slots")), ("bytes", "nbytes")),
     ),
     Credit: ("credit", (("slots", "slots"), ("bytes", "nbytes"))),
-    Acknowledge: ("acknowledge", (("finished", "finished"), ("eos", "eos"))),
-    Heartbeat: ("heartbeat", (("finished", "finished"), ("eos", "eos"))),
+    Acknowledge: ("acknowledge", tuple((k, k) for k in ("finished", "eos", "credit"))),
+    Heartbeat: ("heartbeat", tuple((k, k) for k in ("finished", "eos", "credit"))),
     Done: ("done", (("finished", "finished"),)),
 }
 
@@ -413,6 +413,10 @@ def _decode_hello(h: Header, _: Sequence[Any]) -> Hello:
     )
 
 
+def _finished(h: Header) -> tuple[list[tuple[int, int]], bool, int]:
+    return check.ranges(h["finished"]), check.truth(h["eos"], "eos"), check.integer(h["credit"], "credit")
+
+
 _DECODERS: dict[str, Callable[[Header, Sequence[Any]], Message]] = {
     "data": _decode_data,
     "describe": _decode_describe,
@@ -420,7 +424,7 @@ _DECODERS: dict[str, Callable[[Header, Sequence[Any]], Message]] = {
     "eos": lambda h, _: Eos(check.slot(h["first"]), check.truth(h["ok"], "ok"), check.text(h["reason"], "reason")),
     "hello": _decode_hello,
     "credit": lambda h, _: Credit(check.limit(h["slots"], "slots"), check.limit(h["bytes"], "bytes")),
-    "acknowledge": lambda h, _: Acknowledge(check.ranges(h["finished"]), check.truth(h["eos"], "eos")),
-    "heartbeat": lambda h, _: Heartbeat(check.ranges(h["finished"]), check.truth(h["eos"], "eos")),
+    "acknowledge": lambda h, _: Acknowledge(*_finished(h)),
+    "heartbeat": lambda h, _: Heartbeat(*_finished(h)),
     "done": lambda h, _: Done(check.ranges(h["finished"])),
 }

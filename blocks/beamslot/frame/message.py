@@ -102,18 +102,26 @@ class Credit:
 
 @dataclass(slots=True)
 class Acknowledge:
-    """All slot ranges that the consumer has finished so far (cumulative, idempotent), and whether EOS is among them."""
+    """All slot ranges that the consumer has finished so far (cumulative, idempotent), and whether EOS is among them.
+
+    credit: slots of data since its hello that the consumer takes in all, on an edge that queues at the producer
+    """
 
     finished: Ranges
     eos: bool = False
+    credit: int = 0
 
 
 @dataclass(slots=True)
 class Heartbeat:
-    """The sender lives; a consumer's repeats its acknowledgement."""
+    """The sender lives; a consumer's repeats its acknowledgement.
+
+    A producer's tells processes that share an edge up to where all of it is finished.
+    """
 
     finished: Ranges = ()
     eos: bool = False
+    credit: int = 0
 
 
 @dataclass(slots=True)

@@ -44,12 +44,31 @@ class Hole:
 
 
 class Queue:
-    """The items of one input, in order, cut where a join needs it; arrays without a slot axis stay whole."""
+    """The items of one input, in order, cut where a join needs it; arrays without a slot axis stay whole.
 
-    def __init__(self, name: str = "") -> None:
-        self.name = name
+    begin: what lies before this slot is done already and is passed over
+    """
+
+    def __init__(self, name: str = "", begin: int = 0) -> None:
+        self.name, self.begin = name, begin
         self.items: deque[Item] = deque()
         self.whole: frozenset[str] = frozenset()
+        self._coming: frozenset[str] = frozenset()
+
+    def put(self, item: Item) -> None:
+        """Append the next item, or what of it lies behind `begin`."""
+        if isinstance(item, Describe):
+            self._coming = frozenset(name for name, array in item.info.arrays.items() if "slot" not in array.axes)
+        elif not isinstance(item, Eos) and item.first < self.begin:
+            if item.end <= self.begin:
+                return
+            item = cut(item, self.begin, self._coming)[1]
+        self.items.append(item)
+
+    @property
+    def backlog(self) -> int:
+        """Slots that wait."""
+        return sum(item.count for item in self.items if isinstance(item, Frame | Gap))
 
     def take_description(self) -> Describe | None:
         """Remove and return the description at the head, if there is one."""
@@ -65,13 +84,14 @@ class Queue:
         while self.items and isinstance(item := self.items[0], Frame | Gap) and item.first < end:
             self.items.popleft()
             if item.end > end:
-                item, rest = _cut(item, end, self.whole)
+                item, rest = cut(item, end, self.whole)
                 self.items.appendleft(rest)
             taken.append(item)
         return taken
 
 
-def _cut(item: Frame | Gap, at: int, whole: frozenset[str]) -> tuple[Frame | Gap, Frame | Gap]:
+def cut(item: Frame | Gap, at: int, whole: frozenset[str] = frozenset()) -> tuple[Frame | Gap, Frame | Gap]:
+    """Return an item in two, the second from slot `at` on; arrays in `whole` have no slot axis and go with both."""
     if isinstance(item, Gap):
         head = Gap(item.first, at - item.first, item.reason, item.captured)
         return head, Gap(at, item.end - at, item.reason, item.captured)
@@ -90,8 +110,8 @@ def _part(arrays: Arrays, start: int, stop: int, whole: frozenset[str]) -> Array
 class Join:
     """Several inputs of one block, aligned by slot; frames of unequal length are cut at the shortest."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.queues = [Queue(name) for name in names]
+    def __init__(self, names: Sequence[str], begin: int = 0) -> None:
+        self.queues = [Queue(name, begin) for name in names]
 
     def next(self) -> Slab | Hole | Eos | tuple[int, Describe] | None:
         """Return what comes next for the block, None while an input is still awaited."""
@@ -166,16 +186,29 @@ class Window:
         self.size, self.hop = size, hop
         self._held: deque[Slab] = deque()
         self._first = self._end = self._named = -1
+        self._resumed: tuple[int, int] | None = None
 
     @property
     def needed_from(self) -> int | None:
         """The oldest slot that a later call needs again; None when none is held."""
-        return self._first if self._held else None
+        return self.standing[0] if self.standing else None
+
+    @property
+    def standing(self) -> tuple[int, int] | None:
+        """Where the window begins, and from which slot on no output names any; None when nothing is held."""
+        return (self._first, self._named) if self._held else self._resumed
+
+    def resume(self, standing: tuple[int, int]) -> None:
+        """Go on where another window stood: the slots from its beginning come again."""
+        self._resumed = standing
 
     def push(self, slab: Slab) -> None:
         """Append aligned slots; they follow on those held."""
         if not self._held:
             self._first = self._named = slab.first
+            if self._resumed is not None and self._resumed[0] == slab.first:
+                self._named = self._resumed[1]
+            self._resumed = None
         self._held.append(slab)
         self._end = slab.end
 
@@ -195,6 +228,7 @@ class Window:
 
     def flush(self, reason: str) -> Hole | None:
         """Give up what does not fill a window; return the slots that no output names yet."""
+        self._resumed = None
         if not self._held:
             return None
         hole = Hole(self._named, self._end, reason, ()) if self._named < self._end else None

@@ -5,7 +5,8 @@ The process loop feeds it from sockets, `run_block` from arrays: what is tested 
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,14 @@ from beamslot.frame import Describe, Eos, Frame, Gap, StreamInfo
 from beamslot.runtime.align import Hole, Item, Join, Queue, Slab, Window
 from beamslot.runtime.block import Block, In, Out, bind, describe_outputs, parameters_of
 from beamslot.runtime.graph import window_of
+from beamslot.runtime.place import DATA, END, Place, Standing, Tally
+from beamslot.runtime.resume import Going, joins_of
 from beamslot.runtime.slots import SlotSet
 
 PACKAGE = Path(__file__).parents[1]
+
+MISFITS = ("lost", "undescribed", "no operator", "corrupt")
+"""Reasons of slots that came, or should have, and were not as described."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +59,62 @@ class Step:
     nanoseconds: int = 0
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """What a block goes on from: where, what was recorded of it, and the core before if its process lived on."""
+
+    going: Going
+    standing: Standing | None = None
+    before: "Core | None" = None
+
+
 class Core:
     """One block with its joins and windows.
 
     lock: held by the caller; let go while the block works, so that another thread may use what the caller guards
-    cut: whether it ended before its inputs did    dropped: by input, slots that came to nothing, by reason
+    resumed: where the block goes on after a restart, None at the first start
+    poison: slots that are not worked on, as they end the block
+    on_call: told the slots and the arrays by port before each call
+    sparse: whether other processes of the block take the slots that do not come here
+    cut, cut_at: whether it ended before its inputs did, and from which slot on it wants nothing    tallies: by input, what became of its slots
     """
 
-    def __init__(self, block: Block, inputs: Sequence[Input], lock: AbstractContextManager[Any] | None = None) -> None:
+    def __init__(
+        self,
+        block: Block,
+        inputs: Sequence[Input],
+        lock: AbstractContextManager[Any] | None = None,
+        *,
+        resumed: Resumed | None = None,
+        poison: Collection[int] = (),
+        on_call: Callable[[range, Mapping[str, Any]], None] | None = None,
+        sparse: bool = False,
+    ) -> None:
+        self.sparse = sparse
         self.block, self.inputs = block, list(inputs)
         lock = lock or nullcontext()
         self._let_go, self._take_back = lock.__exit__, lock.__enter__
         self.name = block.run.name
         self.started = False
         self.ended = self.cut = False
+        self.cut_at = END
         self.working_on: range | None = None
-        self.unmatched = [0] * len(inputs)
-        self.dropped: list[dict[str, int]] = [{} for _ in inputs]
+        self.given: Mapping[str, Any] = {}
         self.infos: dict[str, StreamInfo] = {}
-        self._incoming: list[StreamInfo | None] = [None] * len(inputs)
+        self.poison, self._on_call = frozenset(poison), on_call
+        self._members = self._pair()
+        count = max(1, len(self._members))
+        self._resumed = resumed or Resumed(Going(None, (0,) * count, (0,) * count))
+        going = self._resumed.going
+        self.incoming: list[StreamInfo | None] = [None] * len(inputs)
         self._latest: list[StreamInfo | None] = [None] * len(inputs)
-        self._came: list[tuple[int, int] | None] = [None] * len(inputs)
-        self._members = self._pair([index for index, source in enumerate(inputs) if source.port.many])
-        self._joins = [Join([self.inputs[i].stream for i in members]) for members in self._members]
+        self._joins = [
+            Join([self.inputs[i].stream for i in members], begin)
+            for members, begin in zip(self._members, going.needed, strict=False)
+        ]
         self._queues = [self._queues_of(index) for index in range(len(inputs))]
-        self._consumed = [SlotSet() for _ in self._joins]
+        self._consumed = [SlotSet([(0, out)] if out else []) for out in going.out]
+        self._virgin = [not out for out in going.out]
         self._ends: list[Eos | None] = [None] * len(self._joins)
         self._at_description: set[int] = set()
         self._pending: dict[int, StreamInfo] = {}
@@ -87,6 +124,49 @@ class Core:
         self._asked: dict[str, Any] = dict.fromkeys(parameters_of(block.process))
         self._bound: list[dict[str, str]] = [{} for _ in inputs]
         self._outs = list(block.outputs.values())
+        self.kept: deque[tuple[str, Frame | Gap]] = deque()
+        self.marked = block.resumes() or bool(size)
+        self._tag = False
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Take what was recorded: the place, and what was counted before it."""
+        going, standing, before = self._resumed.going, self._resumed.standing, self._resumed.before
+        self.base = standing.base if standing else None if self.inputs else 0
+        self.last = standing.last if standing else 0
+        place = Place(going.out, going.needed)
+        if standing is not None and going.place is not None:
+            recorded = standing.places[going.place]
+            place = Place(going.out, going.needed, recorded.windows, recorded.state)
+        for window, at in zip(self._windows, place.windows, strict=False):
+            if window and at and max(going.out) < END:
+                window.resume(at)
+        self.places: deque[Place] = deque([place])
+        self.tallies = standing.tallies if standing and standing.tallies else [Tally() for _ in self.inputs]
+        self._lone = standing.unmatched if standing and standing.unmatched else self._tallies_by_join()
+        for index, tally in enumerate(self.tallies):
+            tally.rewind(self._begin(index))
+        for row, begin in zip(self._lone, going.needed, strict=False):
+            for tally in row:
+                tally.rewind(begin)
+        self._came: list[tuple[int, int] | None] = [
+            (0, begin) if (begin := self._begin(index)) else None for index in range(len(self.inputs))
+        ]
+        if before is not None:
+            self.kept = before.kept
+
+    def _tallies_by_join(self) -> list[list[Tally]]:
+        return [[Tally() for _ in members] for members in self._members]
+
+    def _begin(self, index: int) -> int:
+        """The first slot of an input that is still needed."""
+        begins = zip(self._members, self.places[0].needed, strict=False)
+        return min((begin for members, begin in begins if index in members), default=0)
+
+    @property
+    def dropped(self) -> list[dict[str, int]]:
+        """By input, slots that came as nothing, by reason."""
+        return [{r: n for r, n in tally.counts().items() if r in MISFITS} for tally in self.tallies]
 
     @property
     def misfits(self) -> dict[str, int]:
@@ -97,18 +177,29 @@ class Core:
                 total[reason] = total.get(reason, 0) + slots
         return total
 
-    def _pair(self, many: list[int]) -> list[list[int]]:
+    @property
+    def unmatched(self) -> list[int]:
+        """By input, slots that came and were let go as other inputs did not have them."""
+        total = [0] * len(self.inputs)
+        for members, row in zip(self._members, self._lone, strict=True):
+            for index, tally in zip(members, row, strict=True):
+                total[index] += sum(tally.counts().values())
+        return total
+
+    def _pair(self) -> list[list[int]]:
         """One join a stream of a many port, each with all the other inputs; else one join of everything."""
-        ones = [index for index in range(len(self.inputs)) if index not in many]
-        if not many:
-            return [ones] if ones else []
-        if self.block.outputs:
+        ports = [source.port for source in self.inputs]
+        if self.block.outputs and any(port.many for port in ports):
             raise ShapeError(f"{self.name}: a block with a many port is a sink; it has {', '.join(self.block.outputs)}")
-        return [[*ones, index] for index in many]
+        return joins_of(ports)
 
     def _queues_of(self, index: int) -> list[Queue]:
         joins = zip(self._members, self._joins, strict=True)
         return [join.queues[members.index(index)] for members, join in joins if index in members]
+
+    def backlog(self, index: int) -> int:
+        """Slots of an input that wait."""
+        return max((queue.backlog for queue in self._queues[index]), default=0)
 
     def feed(self, index: int, item: Item) -> None:
         """Take the next item of input `index`; what is missing or not as described becomes a gap, and is counted."""
@@ -120,17 +211,21 @@ class Core:
 
     def _checked(self, index: int, item: Frame | Gap | Eos) -> Frame | Gap | Eos:
         first, expected = self._came[index] or (item.first, item.first)
-        if item.first > expected:
-            self._queue(index, self._misfit(index, Gap(expected, item.first - expected, "lost")))
+        if item.first > expected and not self.sparse:
+            self._queue(index, self._noted(index, Gap(expected, item.first - expected, "lost")))
         self._came[index] = (first, max(expected, item.first) if isinstance(item, Eos) else item.end)
         if isinstance(item, Eos):
             return item
         reason = self._misfitting(index, item) if type(item) is Frame else ""
-        return self._misfit(index, Gap(item.first, item.count, reason, item.captured)) if reason else item
+        return self._noted(index, Gap(item.first, item.count, reason, item.captured) if reason else item)
+
+    def _noted(self, index: int, item: Frame | Gap) -> Frame | Gap:
+        self.tallies[index].note(item.first, item.end, item.reason if isinstance(item, Gap) else "")
+        return item
 
     def _queue(self, index: int, item: Item) -> None:
         for queue in self._queues[index]:
-            queue.items.append(item)
+            queue.put(item)
 
     def _misfitting(self, index: int, frame: Frame) -> str:
         info = self._latest[index]
@@ -144,10 +239,6 @@ class Core:
             if array is None or array.dtype != spec.dtype or array.shape != info.shape(name, frame.count):
                 return "corrupt"
         return ""
-
-    def _misfit(self, index: int, gap: Gap) -> Gap:
-        self.dropped[index][gap.reason] = self.dropped[index].get(gap.reason, 0) + gap.count
-        return gap
 
     def step(self) -> Step | None:
         """Do the next thing that is due: a description, a call, a hole, the end; None while inputs are awaited."""
@@ -206,7 +297,7 @@ class Core:
 
     def _describe(self, number: int, index: int, info: StreamInfo) -> Step:
         """Take a description; one that several joins share, when all of them have come to it."""
-        if self._incoming[index] == info:
+        if self.incoming[index] == info:
             return Step()
         self._pending[index] = info
         self._at_description.add(number)
@@ -219,12 +310,12 @@ class Core:
         for known in [index] if many else list(self._pending):
             self._learn(known, self._pending.pop(known))
         self._stale = self.started  # the other inputs may change at this slot too
-        if not self.started and all(info is not None for info in self._incoming):
+        if not self.started and all(info is not None for info in self.incoming):
             step.items += self.start()
         return step
 
     def _learn(self, index: int, info: StreamInfo) -> None:
-        self._incoming[index] = info
+        self.incoming[index] = info
         self._bound[index] = bind(self.inputs[index].port, info, self.inputs[index].edge or self.name)
 
     def _flush(self, number: int, reason: str) -> Step:
@@ -234,10 +325,11 @@ class Core:
 
     def _pass_hole(self, number: int, hole: Hole, counted: bool) -> Step:
         if counted:
-            for member, lost in zip(self._members[number], hole.unmatched, strict=True):
-                self.unmatched[member] += lost
-        self._consumed[number].add(hole.first, hole.end)
+            for tally, lost in zip(self._lone[number], hole.unmatched, strict=True):
+                if lost:
+                    tally.note(hole.first, hole.first + lost)
         slots = range(hole.first, hole.end)
+        self._work_off(number, slots)
         try:
             self.block.missed(slots, hole.reason)
         except Exception as error:
@@ -247,13 +339,13 @@ class Core:
     def start(self) -> list[tuple[str, Item]]:
         """Start the block with the descriptions that have come; return those of its outputs."""
         infos: dict[str, StreamInfo | dict[str, StreamInfo]] = {}
-        for source, info in zip(self.inputs, self._incoming, strict=True):
+        for source, info in zip(self.inputs, self.incoming, strict=True):
             if info is not None and source.port.many:
                 infos.setdefault(source.port.name, {})[source.stream] = info  # type: ignore[index]
             elif info is not None:
                 infos[source.port.name] = info
         try:
-            self.infos = describe_outputs(self.block, infos)
+            self._begin_block(infos)
         except (FlowgraphError, FrameError):
             raise
         except Exception as error:
@@ -261,12 +353,146 @@ class Core:
         self.started, self._stale = True, False
         return [(name, Describe(f"{self.name}.{name}", info)) for name, info in self.infos.items()]
 
+    def _begin_block(self, infos: Mapping[str, StreamInfo | dict[str, StreamInfo]]) -> None:
+        """Start the block and put its state back; one that lived on keeps what it designed for the same streams."""
+        first, before, place = not self.started, self._resumed.before, self.places[0]
+        cold = self.block.stateful and not self.block.resumes()
+        lived = first and before is not None and before.started and before.incoming == self.incoming
+        if lived and before is not None and (not cold or not self._outs):
+            self.infos, self._bound = before.infos, before._bound
+        else:
+            self.infos = describe_outputs(self.block, infos)
+        if first and place.state is not None and not (lived and not self._outs):
+            self.block.restore(place.state)
+        self._tag = first and cold and self._resumed.going.place is not None and bool(self._outs or not lived)
+        if first and self.block.resumes() and place.state is None:
+            place.state = self.block.snapshot()
+
+    def mark(self) -> None:
+        """Note where the block stands now, and its state."""
+        state = self.block.snapshot() if self.block.resumes() and self.started else None
+        self.places.append(self._here(state))
+
+    def _here(self, state: Any = None) -> Place:
+        if self.ended and not self.cut:
+            return Place((END,) * len(self._consumed), (END,) * len(self._consumed), (), state)
+        out = tuple([done.prefix() for done in self._consumed])
+        windows = tuple([window and window.standing for window in self._windows])
+        needed = tuple([min(at[0], done) if at else done for at, done in zip(windows or (None,), out, strict=False)])
+        return Place(out, needed or out, windows, state)
+
+    @property
+    def begin(self) -> int:
+        """The slot from which it makes its output again after a restart; where it ended, if it has made all."""
+        out = max(self.places[0].out)
+        return self.last if out >= END else out
+
+    @property
+    def offered(self) -> int:
+        """Slots that have left it before that."""
+        if self.sparse:
+            return sum(self.tallies[0].settled.values())
+        return 0 if self.base is None else max(0, self.begin - self.base)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all is finished, the end too."""
+        return self.places[0].out[0] >= END
+
+    def begin_of(self, index: int) -> int:
+        """Return the slot of an input before which all is finished."""
+        return self._begin(index)
+
+    def account(self, index: int) -> dict[str, Any]:
+        """Return what became of the slots of an input that are finished: acknowledged, dropped by reason, unmatched."""
+        settled = dict(self.tallies[index].settled)
+        lone = [row[members.index(index)] for members, row in zip(self._members, self._lone, strict=True)
+                if index in members]
+        return {
+            "acknowledged": settled.pop(DATA, 0),
+            "dropped": settled,
+            "unmatched": sum(sum(tally.counts().values()) for tally in lone),
+        }
+
+    @property
+    def unmarked(self) -> int:
+        """Slots worked off since the newest place that was marked."""
+        newest = self.places[-1].out
+        return sum([done.prefix() - out for done, out in zip(self._consumed, newest, strict=True)])
+
+    def settle(self, downstream: SlotSet | None, over: bool = False) -> None:
+        """Let go of places that no restart can need, and count what lies before the oldest that is left.
+
+        downstream: the slots that all consumers have finished, None where there is no consumer
+        over: whether everything is finished, the end too
+        """
+        places = self.places
+        if over:
+            self._settle_all(downstream)
+            return
+        if self.marked:
+            done = END if downstream is None else downstream.prefix()
+            while len(places) > 1 and max(places[1].out) <= done:
+                places.popleft()
+        else:
+            if self.sparse and downstream is not None:  # others have done what did not come here
+                self._consumed[0].add(0, downstream.prefix())
+            sets = self._consumed if downstream is None else [done & downstream for done in self._consumed]
+            out = tuple([done.prefix() for done in sets])
+            if out == places[0].out:
+                return
+            places[0] = Place(out, out)
+        for index, tally in enumerate(self.tallies):
+            tally.settle(self._begin(index))
+        while self.kept and self.kept[0][1].end <= places[0].out[0]:
+            self.kept.popleft()
+
+    def _settle_all(self, downstream: SlotSet | None) -> None:
+        if self.places[0].out[0] >= END:
+            return
+        if self.cut:  # what came beyond its own end is nobody's
+            done = self._consumed[0].prefix() if downstream is None else (self._consumed[0] & downstream).prefix()
+            for tally in self.tallies:
+                tally.rewind(done)
+        state = self.block.snapshot() if self.block.resumes() and self.started else None
+        ends = (END,) * len(self._consumed)
+        self.places.clear()
+        self.places.append(Place(ends, ends, (), state))
+        for tally in self.tallies:
+            tally.settle(END)
+
+    def standing(self) -> Standing:
+        """Return what a process in the stead of this one must know."""
+        for row, begin in zip(self._lone, self.places[0].needed, strict=False):
+            for tally in row:
+                tally.settle(begin)
+        return Standing(list(self.places), self.tallies, self._lone, self.base, self.last)
+
+    def finished_with(self, index: int) -> SlotSet:
+        """Return the slots of an input that are finished, or not wanted, for a producer in the same process."""
+        begin = self._begin(index)
+        done = SlotSet([(0, begin)] if begin else [])
+        done.add(self.cut_at, END)
+        return done
+
+    def told(self, index: int) -> SlotSet:
+        """Return the slots of an input that need never come again, as far as they came."""
+        came = self._came[index]
+        end = min(self._begin(index), self.last if self.sparse else came[1] if came else 0)
+        if self.sparse and not self.ended:
+            end = self._begin(index)
+        return SlotSet([(0, end)] if end else [])
+
     def make(self, slots: range, captured: int) -> Step:
         """Let a source make some slots; the slots of the step are those that it made."""
         given = {**self._asked, "slots": slots} if "slots" in self._asked else {}
         step = self._run(given, slots, captured)
         if self.ended:
-            step.slots = range(slots.start, max(item.first for _, item in step.items if isinstance(item, Eos)))
+            ends = [item.first for _, item in step.items if isinstance(item, Eos)]
+            step.slots = slots = range(slots.start, max(ends, default=slots.start))
+        self._work_off(0, slots)
+        if self.block.live:
+            self.kept.extend((port, item) for port, item in step.items if isinstance(item, Frame | Gap))
         return step
 
     def _call(self, number: int, slab: Slab, named: range) -> Step:
@@ -281,12 +507,23 @@ class Core:
             given["slots"] = named if len(named) == slab.end - slab.first else range(slab.first, slab.end)
         if "source" in given:
             given["source"] = self.inputs[members[-1]].stream
+        if self.poison and not self.poison.isdisjoint(named):
+            return self._pass_hole(number, Hole(named.start, named.stop, "poison", ()), counted=False)
         step = self._run(given, named, slab.captured)
-        self._consumed[number].add(named.start, named.stop)
+        self._work_off(number, named)
         return step
 
+    def _work_off(self, number: int, slots: range) -> None:
+        if self._virgin[number]:  # what lies before the first slot that ever came was never there
+            self._virgin[number] = False
+            self._consumed[number].add(0, slots.start)
+            self.base = slots.start if self.base is None else self.base
+        self._consumed[number].add(slots.start, slots.stop)
+
     def _run(self, given: Mapping[str, Any], named: range, captured: int) -> Step:
-        self.working_on = named
+        self.working_on, self.given = named, given
+        if self._on_call is not None:
+            self._on_call(named, given)
         begun = time.perf_counter_ns()
         try:
             self._let_go(None, None, None)
@@ -299,6 +536,7 @@ class Core:
         except Exception as error:
             raise self._failure(named, "", error) from error
         self.working_on = None
+        self.given = {}
         return step
 
     def _failure(self, slots: range | None, hook: str, error: Exception) -> BlockFailed:
@@ -318,12 +556,18 @@ class Core:
         """The last frames, which may be shorter than the slots of the call, and the end of each output behind them."""
         items = [] if made is None else self._frames(made, named, captured)
         frames = {port: item for port, item in items if isinstance(item, Frame) and item.count}
-        self.ended = self.cut = True
+        self.cut_off(max((item.end for item in frames.values()), default=named.start if self._outs else named.stop))
         ends = [(out.name, Eos(frames[out.name].end if out.name in frames else named.start)) for out in self._outs]
         return [*frames.items(), *ends]
 
+    def cut_off(self, at: int) -> None:
+        """End before the inputs do: nothing is wanted from slot `at` on."""
+        self.ended = self.cut = True
+        self.cut_at = self.last = at
+
     def _finish(self, eos: Eos) -> list[tuple[str, Item]]:
         self.ended = True
+        self.last = eos.first
         return [(out.name, eos) for out in self._outs]
 
     def _frames(self, made: Any, named: range, captured: int, exact: bool = False) -> list[tuple[str, Item]]:
@@ -359,7 +603,10 @@ class Core:
             array.flags.writeable = False  # it is sent without a copy and kept until acknowledged
             arrays[name] = array
         operator = None if info.operator is None else info.operator.hash
-        return Frame(named.start, count, arrays, captured, operator=operator)
+        frame = Frame(named.start, count, arrays, captured, operator=operator)
+        if self._tag:
+            self._tag, frame.tags = False, {"restarted": True}
+        return frame
 
     def finished(self, index: int, downstream: SlotSet | None) -> SlotSet:
         """Return the slots of input `index` that nothing here or downstream needs any more.

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from beamslot.errors import BadParam, FlowgraphError, PortMismatch, UnknownBlock, UnknownPort
-from beamslot.frame import Array
-from beamslot.frame.checks import MAX_COUNT
+from beamslot.frame import Array, StreamInfo
+from beamslot.frame.checks import MAX_COUNT, MAX_SLOT
 from beamslot.runtime.block import Block, In, Out, RunContext
 
 DEFAULT_WINDOW = 256
@@ -24,6 +24,7 @@ DEFAULT_WINDOW = 256
 DEFAULT_BYTES = 64 * 1024 * 1024
 """Bytes that may be unacknowledged on an edge beyond the window that the graph needs."""
 
+MAX_REPLICAS = 64
 
 Policy = Literal["block", "drop_oldest", "drop_newest", "latest"]
 
@@ -106,13 +107,20 @@ class BlockSpec(Written):
     """One block of a graph: its name, class and parameters, where they were written, and how it is run.
 
     process: blocks of one process name share a process; empty: one of its own
-    replicas: processes that share the work    restart: what happens when its process ends
+    replicas: processes that share the work; 0 (`auto`): as many as the slot period wants, settled before launch, and
+        one until then
+    restart: what happens when its process ends
     """
 
     kind: type[Block]
     process: str = ""
     replicas: int = 1
     restart: Restart = Restart()
+
+    @property
+    def unit(self) -> str:
+        """The process that runs it: the one that it shares, or one of its own name."""
+        return self.process or self.name
 
     def build(self, context: RunContext | None = None) -> Block:
         """Return the block, constructed and told of its run.
@@ -204,16 +212,50 @@ class Graph:
     @cached_property
     def order(self) -> tuple[str, ...]:
         """Block names, sources first."""
-        before: dict[str, set[str]] = {name: set() for name in self.blocks}
-        for edge in self.edges:
-            before[edge.target].add(edge.source)
-        return tuple(TopologicalSorter(before).static_order())
+        return _in_order(self.blocks, ((edge.source, edge.target) for edge in self.edges))
+
+    @cached_property
+    def units(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The processes, sources first: the name of each, and its blocks in the order of the flow.
+
+        A process is named in the flowgraph or after its one block, and is started once for every replica of that.
+        """
+        outer = [edge for edge in self.edges if not self.is_inner(edge)]
+        pairs = ((self.blocks[edge.source].unit, self.blocks[edge.target].unit) for edge in outer)
+        blocks: dict[str, list[str]] = {
+            name: [] for name in _in_order((spec.unit for spec in self.blocks.values()), pairs)
+        }
+        for name in self.order:
+            blocks[self.blocks[name].unit].append(name)
+        return tuple((name, tuple(inside)) for name, inside in blocks.items())
+
+    def is_inner(self, edge: EdgeSpec) -> bool:
+        """Return whether an edge stays within one process, so that it has no queue."""
+        return self.blocks[edge.source].unit == self.blocks[edge.target].unit
 
     @cached_property
     def windows(self) -> dict[str, int]:
-        """Slots that may be unacknowledged, by edge name."""
-        least = minimum_window(self)
-        return {e.name: e.window or max(least, DEFAULT_WINDOW * self.burst) for e in self.edges}
+        """Slots that may be unacknowledged, of lossy edges queued, by edge name."""
+        least, frames = minimum_window(self), frame_slots(self)
+        return {edge.name: self._window(edge, least, frames[edge.source]) for edge in self.edges}
+
+    def _window(self, edge: EdgeSpec, least: int, frame: int) -> int:
+        if edge.policy == "latest":
+            return frame
+        window = edge.window or max(least if edge.lossless else frame, DEFAULT_WINDOW * self.burst)
+        return max(window, math.ceil((edge.buffer or 0) / self.slot_period))
+
+
+def _in_order(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return names, each after those that lead to it.
+
+    pairs: what leads to what
+    raises CycleError where something leads to itself
+    """
+    before: dict[str, set[str]] = {name: set() for name in names}
+    for source, target in pairs:
+        before[target].add(source)
+    return tuple(TopologicalSorter(before).static_order())
 
 
 _SHORT = reprlib.Repr()
@@ -333,9 +375,9 @@ def check(graph: Graph, *, complete: bool = True) -> None:
     complete: whether all edges that were written are there, so that a missing one is a problem of its own
     raises FlowgraphError with every problem at once, each with its place
     """
-    problems = [*_check_blocks(graph, complete), *_check_edges(graph)]
+    problems = [*_check_blocks(graph, complete), *_check_edges(graph), *_check_restarts(graph)]
     if not any(isinstance(problem, UnknownBlock) for problem in problems):
-        problems += _check_cycles(graph)
+        problems += [*_check_cycles(graph)] or [*_check_process_names(graph)] or [*_check_process_cycles(graph)]
     problems = problems or [*_check_windows(graph)]
     if problems:
         raise FlowgraphError(*problems)
@@ -349,6 +391,7 @@ def _check_blocks(graph: Graph, complete: bool) -> Iterable[FlowgraphError]:
             size, hop = window_of(spec.build())
             if size and not 1 <= hop <= size:
                 yield BadParam(f"{_at(spec.place)}{spec.name}: window {size} with hop {hop}; wanted 1 <= hop <= window")
+            yield from _check_replicas(graph, spec)
         except FlowgraphError as error:
             yield from error.causes
         connected = graph.inputs_of(spec.name)
@@ -366,6 +409,48 @@ def _check_blocks(graph: Graph, complete: bool) -> Iterable[FlowgraphError]:
                 )
 
 
+def _check_replicas(graph: Graph, spec: BlockSpec) -> Iterable[FlowgraphError]:
+    at = f"{_at(spec.places.get('replicas', spec.place))}{spec.name}: "
+    if not 0 <= spec.replicas <= MAX_REPLICAS:
+        yield BadParam(f"{at}got {spec.replicas} replicas; wanted 1 to {MAX_REPLICAS}, or 0 for auto")
+    elif spec.replicas > 1 and (reason := why_single(graph, spec.name)):
+        yield BadParam(f"{at}got {spec.replicas} replicas; wanted 1: {reason}")
+
+
+def why_single(graph: Graph, name: str) -> str:
+    """Return why a block cannot have replicas, or nothing; where it cannot, `auto` means one.
+
+    raises FlowgraphError where its parameters are wrong
+    """
+    spec = graph.blocks[name]
+    inputs = spec.kind.inputs.values()
+    size, _ = window_of(spec.build())
+    many = [port.name for port in inputs if port.many]
+    source = not graph.inputs_of(name) and all(port.optional for port in inputs)
+    reasons = {
+        "it is a source, and each replica would make every slot": source,
+        "it is a sink, and each replica would see a part of the slots": not spec.kind.outputs,
+        "it has state: what it makes of a slot depends on earlier ones, which another replica had": spec.kind.stateful,
+        f"it takes windows of {size} slots, which would go to different replicas": size > 0,
+        f"its input {', '.join(many)} takes many streams, which one process joins": bool(many),
+        "it joins several inputs, whose slots would go to different replicas": sum(
+            map(len, graph.inputs_of(name).values())
+        )
+        > 1,
+        "its input comes from replicas, whose slots it would get out of order": any(
+            graph.blocks[edge.source].replicas > 1
+            for edges in graph.inputs_of(name).values()
+            for edge in edges
+            if edge.source in graph.blocks
+        ),
+        "nothing waits for all its slots: it needs a consumer by an edge of policy block": not any(
+            edge.lossless for edges in graph.outputs_of(name).values() for edge in edges
+        ),
+        f"it shares process {spec.process!r}; take it out of that": bool(spec.process),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
 def _check_edges(graph: Graph) -> Iterable[FlowgraphError]:
     seen: set[str] = set()
     for edge in graph.edges:
@@ -378,6 +463,7 @@ def _check_edges(graph: Graph) -> Iterable[FlowgraphError]:
         seen.add(edge.name)
         if not unknown:
             yield from _check_ports(graph, edge, at)
+            yield from _check_queue(graph, edge, at)
 
 
 def _check_ports(graph: Graph, edge: EdgeSpec, at: str) -> Iterable[FlowgraphError]:
@@ -390,6 +476,30 @@ def _check_ports(graph: Graph, edge: EdgeSpec, at: str) -> Iterable[FlowgraphErr
         misfit = port_misfit(outputs[edge.source_port], inputs[edge.target_port])
         if misfit:
             yield PortMismatch(f"{at}{misfit}{_fitting(graph, edge)}")
+
+
+def _check_queue(graph: Graph, edge: EdgeSpec, at: str) -> Iterable[FlowgraphError]:
+    """Check how an edge queues; the least window of lossless edges is checked when all else is right."""
+    if edge.nbytes is not None and edge.nbytes < 1:
+        yield BadParam(f"{at}bytes is {edge.nbytes}; wanted at least 1")
+    if edge.buffer is not None and not 0 < edge.buffer / graph.slot_period <= MAX_SLOT:
+        yield BadParam(f"{at}buffer is {edge.buffer:g} s; wanted a time above 0, of at most {MAX_SLOT} slots")
+    if edge.lossless:
+        return
+    if graph.is_inner(edge):
+        process = graph.blocks[edge.source].unit
+        yield BadParam(
+            f"{at}policy is {edge.policy} within process {process!r}; wanted block: nothing queues within a process"
+        )
+    if edge.policy == "latest" and edge.window not in (None, 1):
+        yield BadParam(f"{at}window is {edge.window}, but policy latest keeps one frame; leave window out")
+    elif edge.window is not None and edge.window < 1:
+        yield BadParam(f"{at}window is {edge.window} slots; wanted at least 1")
+    if edge.buffer is not None:
+        yield BadParam(
+            f"{at}buffer is for lossless edges and policy is {edge.policy}; set it on the edge that is joined with this"
+            " one, or set window here: the slots that are queued"
+        )
 
 
 def _fitting(graph: Graph, edge: EdgeSpec) -> str:
@@ -428,11 +538,51 @@ def _check_cycles(graph: Graph) -> Iterable[FlowgraphError]:
     try:
         _ = graph.order
     except CycleError as error:
-        ring = error.args[1]
-        closing = next(e for e in reversed(graph.edges) if (e.source, e.target) in itertools.pairwise(ring))
-        yield FlowgraphError(
-            f"{_at(closing.place)}{closing.name}: closes a cycle: {' > '.join(ring)}; slots only flow forward"
-        )
+        names = {name: name for name in graph.blocks}
+        yield _cycle(graph, names, error.args[1], "a cycle", "slots only flow forward")
+
+
+def _check_process_cycles(graph: Graph) -> Iterable[FlowgraphError]:
+    try:
+        _ = graph.units
+    except CycleError as error:
+        units = {name: spec.unit for name, spec in graph.blocks.items()}
+        advice = "a process takes a frame through all of its blocks at once; put all of these into one, or split one"
+        yield _cycle(graph, units, error.args[1], "a cycle of processes", advice)
+
+
+def _cycle(graph: Graph, names: Mapping[str, str], ring: list[str], what: str, advice: str) -> FlowgraphError:
+    """Return the problem of a cycle, at the edge of it that was written last.
+
+    names: what each block is called in the ring
+    """
+    pairs = set(itertools.pairwise(ring))
+    closing = next(edge for edge in reversed(graph.edges) if (names[edge.source], names[edge.target]) in pairs)
+    return FlowgraphError(f"{_at(closing.place)}{closing.name}: closes {what}: {' > '.join(ring)}; {advice}")
+
+
+def _check_process_names(graph: Graph) -> Iterable[FlowgraphError]:
+    first: dict[str, BlockSpec] = {}
+    for spec in graph.blocks.values():
+        first.setdefault(spec.process, spec)
+    for name, spec in first.items():
+        other = graph.blocks.get(name)
+        if other is not None and other.process != name:
+            yield BadParam(
+                f"{_at(spec.places.get('process', spec.place))}{spec.name}: process {name!r} has the name of a block"
+                " outside of it; call it something else, or put that block into it"
+            )
+
+
+def _check_restarts(graph: Graph) -> Iterable[FlowgraphError]:
+    first: dict[str, BlockSpec] = {}
+    for spec in graph.blocks.values():
+        other = first.setdefault(spec.unit, spec)
+        if other.restart != spec.restart:
+            yield BadParam(
+                f"{_at(spec.places.get('restart', spec.place))}{spec.name}: restart is not that of {other.name};"
+                f" wanted one for all blocks of process {spec.process!r}"
+            )
 
 
 def _check_windows(graph: Graph) -> Iterable[FlowgraphError]:
@@ -442,7 +592,7 @@ def _check_windows(graph: Graph) -> Iterable[FlowgraphError]:
             yield BadParam(f"{place}{name}: frames have {slots} slots (burst or hop); wanted at most {MAX_COUNT}")
     least = minimum_window(graph)
     for edge in graph.edges:
-        if edge.window is not None and edge.window < least:
+        if edge.lossless and edge.window is not None and edge.window < least:
             yield BadParam(
                 f"{_at(edge.place)}{edge.name}: window is {edge.window} slots; the graph needs at least {least}"
                 " (what its blocks hold on the longest path, and two bursts), or it would wait for itself"
@@ -470,17 +620,47 @@ def frame_slots(graph: Graph) -> dict[str, int]:
 def minimum_window(graph: Graph) -> int:
     """Return the least window of every edge that keeps the graph from waiting for itself [slots].
 
-    A block holds the frame that it works on, and its window if it has one. An edge must carry what the longest path
-    holds, siblings that meet at a join included, and two bursts: the bound is taken over the whole graph.
+    A block holds the frame that it works on, each of several replicas two, and its window if it has one. An edge must
+    carry what the longest path holds, siblings that meet at a join included, and two bursts: the bound is taken over
+    the whole graph. Lossy edges need no least window, but what is held behind them counts: a lossless branch may meet
+    it at a join.
     """
     frame = frame_slots(graph)
     held: dict[str, int] = {}
     for name in graph.order:
         before = [edge.source for edge in graph.edges if edge.target == name]
         incoming = max((frame[source] for source in before), default=graph.burst)
-        size, _ = window_of(graph.blocks[name].build())
-        held[name] = max((held[source] for source in before), default=0) + incoming + size
+        spec = graph.blocks[name]
+        size, _ = window_of(spec.build())
+        frames = 2 * spec.replicas if spec.replicas > 1 else 1
+        held[name] = max((held[source] for source in before), default=0) + frames * incoming + size
     return max(held.values()) + 2 * max(frame.values())
+
+
+def worst_case_bytes(graph: Graph, infos: Mapping[str, StreamInfo]) -> dict[str, int]:
+    """Return the most bytes that the outputs and inputs of each block can hold, by block.
+
+    An edge whose slots have b bytes holds min(window, max(least, nbytes // b)) slots, where least is `minimum_window`,
+    of a lossy edge one frame; an edge within a process holds one frame. A port keeps what its edges share once, as much
+    as the edge that holds most; every consumer has a copy of its own, except within a process.
+
+    infos: descriptions by stream, "block.port"; edges of other streams count nothing
+    """
+    least, frames = minimum_window(graph), frame_slots(graph)
+    most = dict.fromkeys(graph.blocks, 0)
+    outputs: dict[str, int] = {}
+    for edge in graph.edges:
+        if edge.stream not in infos:
+            continue
+        frame, per_slot = frames[edge.source], infos[edge.stream].bytes_per_slot
+        inner = graph.is_inner(edge)
+        fitting = max(least if edge.lossless else frame, (edge.nbytes or DEFAULT_BYTES) // max(1, per_slot))
+        held = per_slot * (frame if inner else min(graph.windows[edge.name], fitting))
+        outputs[edge.stream] = max(held, outputs.get(edge.stream, 0))
+        most[edge.target] += 0 if inner else held
+    for stream, held in outputs.items():
+        most[stream.partition(".")[0]] += held
+    return most
 
 
 def _at(place: str) -> str:

@@ -16,34 +16,71 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from beamslot.errors import describe_slots
 from beamslot.runtime import report as reports
 from beamslot.runtime import rundir
+from beamslot.runtime.chaos import STOPPED, Blows, Chaos, Strike, strikes_of
 from beamslot.runtime.control import Control
-from beamslot.runtime.graph import BlockSpec, Graph, check
+from beamslot.runtime.diary import Diary
+from beamslot.runtime.graph import Graph, Restart, check
+from beamslot.runtime.place import Standing
+from beamslot.runtime.plan import Plan, Sockets
+from beamslot.runtime.record import Now, Record
+from beamslot.runtime.resume import Going, resume
 
 TICK = 0.25
 KILL_AFTER = 0.7
 PR_SET_PDEATHSIG = 1
+
+SLOW_HALT = 2.0
+"""After so long it is said which block keeps the others from going on [s]."""
+
+OWN_FAULT = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS)
+"""Signals by which a process ends itself."""
 
 Watch = Callable[[dict[str, Any]], None]
 
 
 @dataclass
 class Child:
-    """One block process, as the supervisor knows it."""
+    """One process of the run, as the supervisor knows it: a unit, or one of the replicas of a block.
 
-    name: str
-    pid: int
-    control: Control
+    record, nows: what outlives the process    life: how often it was started    past: accounts of earlier lives
+    """
+
+    unit: str
+    replica: int
+    blocks: tuple[str, ...]
+    restart: Restart
+    record: Record
+    nows: dict[str, Now]
+    pid: int = 0
+    control: Control = field(default_factory=lambda: Control.pair()[0])
     ready: bool = False
+    halted: bool = False
+    dead: bool = True
     over: bool = False
-    status: dict[str, Any] = field(default_factory=dict[str, Any])
+    life: int = -1
+    in_a_row: int = 0
+    stopped_at: float = 0.0
+    status: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    past: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     failure: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def name(self) -> str:
+        """What people call it: the unit, with the number of the replica behind the first."""
+        return f"{self.unit}.{self.replica}" if self.replica else self.unit
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process is there and has work to do."""
+        return not self.dead and not self.over
 
 
 def launch(
@@ -53,35 +90,58 @@ def launch(
     deadline: float = 3.0,
     seconds: float | None = None,
     logs: Path | None = None,
+    chaos: Chaos | None = None,
+    strikes: Sequence[Strike] = (),
 ) -> dict[str, Any]:
     """Run a graph to its end and return the report (plain values; `ok`, `exit_code` and `problems` say how it went).
 
     watch: called about four times a second with the report so far
     deadline: how long a first interrupt may drain before the rest is counted as stopped [s]
-    seconds: drain after so long, None for never    logs: where the blocks' output goes
+    seconds: drain after so long, None for never    logs: where the run is recorded, and the blocks' output goes
+    chaos, strikes: trouble on purpose, by a seeded clock and at chosen slots
     raises FlowgraphError before anything is started when the graph cannot run
     """
     check(graph)
-    return Supervisor(graph, watch or (lambda status: None), deadline, seconds, logs).run()
+    return Supervisor(
+        graph, watch or (lambda status: None), deadline, seconds, logs, chaos=chaos, strikes=strikes
+    ).run()
 
 
 class Supervisor:
     """One run."""
 
     def __init__(
-        self, graph: Graph, watch: Watch, deadline: float, seconds: float | None = None, logs: Path | None = None
+        self,
+        graph: Graph,
+        watch: Watch,
+        deadline: float,
+        seconds: float | None = None,
+        logs: Path | None = None,
+        *,
+        chaos: Chaos | None = None,
+        strikes: Sequence[Strike] = (),
     ) -> None:
         self.graph, self.watch, self.deadline, self.seconds = graph, watch, deadline, seconds
-        self.logs = logs or rundir.logs(graph.name)
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self.children: dict[str, Child] = {}
         self.notes: list[str] = []
         self.problems: list[str] = []
+        self.diary = Diary(logs or rundir.logs(graph.name), on_problem=self.notes.append)
+        self.logs = self.diary.directory
+        self.children: list[Child] = []
         self.exit_code = 0
         self.state = "starting"
+        self.epoch = self.restarts = 0
+        self._blows = Blows(chaos) if chaos else None
+        self._blow_at = math.inf
+        self._strikes = strikes
         self._interrupts = self._interrupts_seen = 0
         self._started = self._ended = 0.0
+        self._origin = 0
         self._drain_until: float | None = None
+        self._resume_at = self._halting_since = self._dead_since = 0.0
+        self._reached: dict[str, int] = {}
+        self._blame: dict[tuple[str, int], int] = {}
+        self._poison: dict[str, set[int]] = {}
+        self._token = secrets.token_hex(16)
         self._progress = reports.Progress()
 
     def run(self) -> dict[str, Any]:
@@ -116,102 +176,328 @@ class Supervisor:
     # start
 
     def _start(self, directory: Path, janitor: "Janitor") -> None:
-        endpoints = _endpoints(self.graph, directory)
-        rundir.write_card(directory, self.graph.name, {stream: tap for stream, (_, tap) in endpoints.items()})
-        token = secrets.token_hex(16)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self.diary.begin(self.graph)
+        self._directory, self._janitor = directory, janitor
+        self._sockets = Sockets(self.graph, directory)
+        rundir.write_card(directory, self.graph.name, self._sockets.taps())
+        for unit, blocks in self.graph.units:
+            spec = self.graph.blocks[blocks[0]]
+            for replica in range(max(1, spec.replicas)):
+                nows = {name: Now() for name in blocks}
+                self.children.append(Child(unit, replica, blocks, spec.restart, Record(), nows))
         gc.freeze()  # what is loaded stays shared with the children instead of being copied by their collectors
-        for name in self.graph.order:
-            self._fork(self.graph.blocks[name], endpoints, token, janitor)
+        self._poll = select.poll()
+        self._by_descriptor: dict[int, Child] = {}
+        self._epoch_directory(0)
+        for child in self.children:
+            self._fork(child, self._plan(child, {}))
 
-    def _fork(self, spec: BlockSpec, endpoints: Mapping[str, tuple[str, str]], token: str, janitor: "Janitor") -> None:
+    def _epoch_directory(self, epoch: int) -> None:
+        (self._directory / f"e{epoch}").mkdir(exist_ok=True)
+        if epoch:
+            shutil.rmtree(self._directory / f"e{epoch - 1}", ignore_errors=True)
+
+    def _plan(self, child: Child, going: Mapping[str, Going]) -> Plan:
+        suspects = {
+            name: frozenset(slot for (block, slot), count in self._blame.items() if block == name and count)
+            for name in child.blocks
+        }
+        return Plan(
+            self.graph,
+            child.unit,
+            child.blocks,
+            self._sockets,
+            self._token,
+            child.replica,
+            going=going,
+            over=frozenset(name for other in self.children if other.over for name in other.blocks),
+            poison={name: frozenset(slots) for name, slots in self._poison.items()},
+            suspects={name: slots for name, slots in suspects.items() if slots},
+            epoch=self.epoch,
+            life=child.life + 1,
+            draining=self.state == "draining",
+            diary=self.diary,
+            strikes=tuple(
+                strike
+                for name in child.blocks
+                for strike in strikes_of(self._strikes, name, child.life + 1, child.replica)
+            ),
+        )
+
+    def _fork(self, child: Child, plan: Plan) -> None:
         ours, theirs = Control.pair()
         supervisor = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
             _die_with(supervisor)
-            _become_block(theirs, self.logs / f"{spec.name}.log", self.graph, spec, (endpoints, token))
+            _become_block(theirs, self.logs / f"{child.name}.log", plan, child)
         theirs.close()
-        janitor.watch(pid)
-        self.children[spec.name] = Child(spec.name, pid, ours)
+        self._janitor.watch(pid)
+        child.pid, child.control = pid, ours
+        child.life += 1
+        child.ready = child.halted = child.dead = False
+        child.failure, child.stopped_at = {}, 0.0
+        self._by_descriptor[ours.fileno()] = child
+        self._poll.register(ours.fileno(), select.POLLIN)
 
     # watch
 
     def _watch(self) -> None:
-        poll = select.poll()
-        by_descriptor = {child.control.fileno(): child for child in self.children.values()}
-        for descriptor in by_descriptor:
-            poll.register(descriptor, select.POLLIN)
         ticked = 0.0
-        while not all(child.over for child in self.children.values()):
-            for descriptor, _ in poll.poll(TICK * 1e3):
-                child = by_descriptor[descriptor]
-                self._listen(child)
-                if child.over:
-                    poll.unregister(descriptor)
+        while not all(child.over for child in self.children):
+            for descriptor, _ in self._poll.poll(self._patience() * 1e3):
+                if descriptor in self._by_descriptor:
+                    self._listen(self._by_descriptor[descriptor])
             now = time.monotonic()
             self._advance(now)
             if now - ticked >= TICK:
                 ticked = now
+                self._look_for_hangs()
                 self._tell()
             if self.exit_code or (self._drain_until is not None and now > self._drain_until):
                 break
+
+    def _patience(self) -> float:
+        """How long to wait for news [s]."""
+        now = time.monotonic()
+        due = [self._blow_at, *(child.stopped_at + STOPPED for child in self.children if child.stopped_at)]
+        if self._dead_since:
+            due.append(max(self._resume_at, now + 0.005) if self._all_halted() else now + TICK)
+        return max(0.0, min(TICK, *(at - now for at in due)))
 
     def _listen(self, child: Child) -> None:
         for message in child.control.receive():
             kind = message.pop("kind")
             if kind == "ready":
-                child.ready = True
+                child.ready = message["epoch"] == self.epoch
+            elif kind == "halted":
+                child.halted = message["epoch"] == self.epoch
             elif kind == "failed":
                 child.failure = message
-                self._fail(child)
+            elif kind == "stopping":
+                child.stopped_at = time.monotonic()
             else:
-                child.status = message
+                child.status = message["blocks"]
                 child.over = child.over or kind == "ended"
-        if child.control.closed and not child.over:
-            child.over = True
-            if not child.failure:
-                self._died(child)
+        if child.control.closed and not child.dead:
+            self._part_with(child)
 
-    def _fail(self, child: Child) -> None:
-        failure = child.failure
-        bad_graph = self.state == "starting" and failure["graph"]
-        place, message = self.graph.blocks[child.name].place, failure["message"]
-        named = re.search(rf"\b{re.escape(child.name)}\b", message.partition(": ")[0])
-        self.problems.append(": ".join(part for part in (place, "" if named else child.name, message) if part))
-        if not bad_graph:
-            self.problems.append(f"{child.name}: its output is in {self.logs / (child.name + '.log')}")
+    def _part_with(self, child: Child) -> None:
+        """Take note that a process has gone, and of how."""
+        self._forget(child)
+        code = os.waitstatus_to_exitcode(_reap(child.pid, KILL_AFTER))
+        child.pid, child.dead, child.ready = 0, True, False
+        if not child.over:
+            self._died(child, code)
+
+    def _forget(self, child: Child) -> None:
+        for descriptor, other in list(self._by_descriptor.items()):
+            if other is child:
+                self._poll.unregister(descriptor)
+                del self._by_descriptor[descriptor]
+        child.control.close()
+
+    def _died(self, child: Child, code: int) -> None:
+        block, slots = self._at_fault(child)
+        if child.failure:
+            how = child.failure["message"]
+        else:
+            how = f"was ended by {_signal_name(-code)}" if code < 0 else f"exited with {code}"
+        self.diary.event("died", block=block, process=child.name, life=child.life, slots=slots, how=how)
+        # A killed process is nobody's fault; one that ended itself, or hung, did it at this slot.
+        own = bool(child.failure) or code >= 0 or -code in OWN_FAULT or child.in_a_row < 0
+        if not self._may_return(child, block, slots, own, how):
+            return
+        _fold(child)
+        self.restarts += 1
+        now = time.monotonic()
+        wait = self._back_off(child)
+        self.notes.append(f"{block}: {how}{_where(slots)}; started again{f' in {wait:.1f} s' if wait > 0.05 else ''}")
+        self._dead_since = self._dead_since or now
+        self._resume_at = max(self._resume_at, now + wait)
+        self._halt(now)
+
+    def _at_fault(self, child: Child) -> tuple[str, list[int] | None]:
+        """The block that its process died of, and the slots that it worked on."""
+        if child.failure:
+            return child.failure["block"], child.failure["slots"]
+        for name, now in child.nows.items():
+            if now.slots is not None:
+                return name, [now.slots.start, now.slots.stop]
+        return child.blocks[0], None
+
+    def _may_return(self, child: Child, block: str, slots: list[int] | None, own: bool, how: str) -> bool:
+        """Return whether the process is started again; else say why the run ends."""
+        restart = child.restart
+        bad_graph = bool(child.failure) and child.failure["graph"] and child.life == 0 and self.state == "starting"
+        if restart.policy == "never" or bad_graph:
+            self._fail(child, block, slots, how, bad_graph)
+            return False
+        if own and slots is not None:
+            count = self._blame[block, slots[0]] = self._blame.get((block, slots[0]), 0) + 1
+            if count >= 2 and restart.on_poison == "stop":
+                self._fail(child, block, slots, f"{how}; {describe_slots(range(*slots))} ended it {count} times")
+                return False
+            if count >= 2:
+                self._poison.setdefault(block, set()).update(range(*slots))
+                self.diary.event("poison", block=block, slots=slots, how=how)
+                self.notes.append(f"{block}: {describe_slots(range(*slots))} ended it {count} times: made a gap, poison")
+        if child.in_a_row >= restart.retries:
+            self._fail(child, block, slots, f"{how}; started again {restart.retries} times without getting on")
+            return False
+        return True
+
+    def _back_off(self, child: Child) -> float:
+        """How long to wait before the next start [s]: the first follows at once."""
+        row = max(0, child.in_a_row)
+        child.in_a_row = row + 1
+        return min(child.restart.backoff_max, child.restart.backoff * 2 ** (row - 1)) if row else 0.0
+
+    def _fail(self, child: Child, block: str, slots: list[int] | None, how: str, bad_graph: bool = False) -> None:
+        place = self.graph.blocks[block].place
+        if child.failure:
+            named = re.search(rf"\b{re.escape(block)}\b", how.partition(": ")[0])
+            self.problems.append(": ".join(part for part in (place, "" if named else block, how) if part))
+        else:
+            self.problems.append(f"{block}: process {how}{_where(slots)}; its output is in {self._log(child)}")
+        if child.failure and not bad_graph:
+            saved = child.failure.get("saved")
+            frame = f", what it was given in {saved}" if saved else ""
+            self.problems.append(f"{block}: its output is in {self._log(child)}{frame}")
         self.exit_code = self.exit_code or (2 if bad_graph else 1)
 
-    def _died(self, child: Child) -> None:
-        code = os.waitstatus_to_exitcode(_reap(child.pid, KILL_AFTER))
-        child.pid = 0
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        at = child.status.get("working_on")
-        where = f" while working on slot {at[0]}" if at else ""
-        self.problems.append(
-            f"{child.name}: process {how}{where}; its output is in {self.logs / (child.name + '.log')}"
-        )
-        self.exit_code = self.exit_code or 1
+    def _log(self, child: Child) -> Path:
+        return self.logs / f"{child.name}.log"
+
+    # going on after a death
+
+    def _halt(self, now: float) -> None:
+        self._halting_since = now
+        for child in self.children:
+            if child.alive and not child.halted:
+                child.control.send("halt", epoch=self.epoch)
+
+    def _all_halted(self) -> bool:
+        return all(child.halted for child in self.children if child.alive)
+
+    def _go_on(self, now: float) -> None:
+        """Start again what died, and send everybody on from where the records say."""
+        if not self._all_halted():
+            if now - self._halting_since > SLOW_HALT:
+                self._halting_since = math.inf
+                slow = [child.name for child in self.children if child.alive and not child.halted]
+                self.notes.append(f"going on waits for {', '.join(slow)}, at work on a slot")
+            return
+        if now < self._resume_at:
+            return
+        self.epoch += 1
+        self._epoch_directory(self.epoch)
+        records = {
+            name: [
+                _standing(other.record.read(), name) for other in self.children if name in other.blocks
+            ]
+            for child in self.children
+            for name in child.blocks
+        }
+        over = {name for child in self.children if child.over for name in child.blocks}
+        going = resume(self.graph, records, over)
+        self._note_progress(going)
+        born: list[Child] = [child for child in self.children if child.dead and not child.over]
+        for child in self.children:
+            if child.over:
+                continue
+            plan = self._plan(child, going)
+            if child.dead:
+                self._fork(child, plan)
+            else:
+                child.ready = child.halted = False
+                child.control.send("resume", news=plan.news())
+        self._dead_since = self._resume_at = 0.0
+        self.diary.event(
+            "restart", epoch=self.epoch, processes=[child.name for child in born],
+            slots={name: min(place.out) for name, place in going.items()},
+        )  # fmt: skip
+
+    def _note_progress(self, going: Mapping[str, Going]) -> None:
+        """Forgive restarts to a process whose blocks have got on since the last one."""
+        for child in self.children:
+            for name in child.blocks:
+                if name in going and min(going[name].out) > self._reached.get(name, -1):
+                    child.in_a_row = min(child.in_a_row, 1) if self._reached.get(name) is not None else child.in_a_row
+        self._reached |= {name: min(place.out) for name, place in going.items()}
+
+    def _look_for_hangs(self) -> None:
+        now = time.monotonic_ns()
+        for child in self.children:
+            limit = child.restart.hang_timeout
+            if limit is None or not child.alive:
+                continue
+            for name, at in child.nows.items():
+                if at.slots is not None and now - at.since > limit * 1e9:
+                    self.notes.append(f"{name}: has worked on {describe_slots(at.slots)} for {limit:g} s: killed")
+                    child.in_a_row = min(child.in_a_row, -1) if not child.in_a_row else child.in_a_row
+                    os.kill(child.pid, signal.SIGKILL)
+                    break
+
+    def _strike(self, now: float) -> None:
+        """Wake whom a blow has stopped; deal the next blow when it is time."""
+        for child in self.children:
+            if child.stopped_at and now - child.stopped_at > STOPPED:
+                child.stopped_at = 0.0
+                if child.pid:
+                    os.kill(child.pid, signal.SIGCONT)
+        if self._blows is None or now < self._blow_at:
+            return
+        targets = {child.name: child for child in self.children if child.alive and child.pid}
+        self._blow_at = math.inf
+        if not targets:
+            return
+        action, name = self._blows.next(sorted(targets))
+        self._blow_at = now + self._blows.after
+        child = targets[name]
+        self.diary.event("blow", process=name, action=action)
+        if action == "kill":
+            os.kill(child.pid, signal.SIGKILL)
+        elif action == "stop" and not child.stopped_at:
+            child.stopped_at = now
+            os.kill(child.pid, signal.SIGSTOP)
+        elif action == "cut":
+            child.control.send("cut")
 
     def _advance(self, now: float) -> None:
-        if self.state == "starting" and all(child.ready for child in self.children.values()):
-            self.state, self._started = "running", now
-            origin = time.monotonic_ns()
-            for child in self.children.values():
-                child.control.send("go", origin=origin)
+        if self._dead_since:
+            self._go_on(now)
+        living = [child for child in self.children if not child.over]
+        if not self._dead_since and all(child.ready for child in living) and living:
+            self._go(now, living)
         if self._interrupts > self._interrupts_seen:
             self._interrupts_seen = self._interrupts
             self._interrupted(now)
         if self.seconds is not None and self.state == "running" and now - self._started > self.seconds:
             self._drain(now, math.inf)
+        self._strike(now)
         if self.state in {"running", "draining"}:
             stalled = self._progress.stalled(self._statuses())
             if stalled:
-                self.notes += reports.explain_stall(self._statuses(), stalled)
+                lines = reports.explain_stall(self._statuses(), stalled)
+                self.notes += lines
+                self.diary.event("stall", seconds=round(stalled, 3), lines=lines)
+
+    def _go(self, now: float, living: Sequence[Child]) -> None:
+        """Let sources begin: everybody has started and is connected."""
+        if self.state == "starting":
+            self.state, self._started = "running", now
+            self._origin = time.monotonic_ns()
+            self._blow_at = now + self._blows.after if self._blows else math.inf
+            self.diary.event("started")
+        for child in living:
+            child.ready = False
+            child.control.send("go", origin=self._origin, epoch=self.epoch)
 
     def _interrupted(self, now: float) -> None:
+        self.diary.event("interrupted", count=self._interrupts)
         if self._interrupts > 1 or self.state == "starting":
             self.exit_code = self.exit_code or 130
             return
@@ -221,39 +507,48 @@ class Supervisor:
     def _drain(self, now: float, deadline: float) -> None:
         self.state = "draining"
         self._drain_until = now + deadline
-        for child in self.children.values():
-            child.control.send("drain")
+        self._blow_at = math.inf
+        for child in self.children:
+            if child.alive:
+                child.control.send("drain")
 
     def _statuses(self) -> dict[str, dict[str, Any]]:
-        return {name: child.status for name, child in self.children.items() if child.status}
+        return reports.by_block(
+            self.graph, [(child.status, child.past, child.life) for child in self.children]
+        )
 
     def _so_far(self) -> dict[str, Any]:
         seconds = (self._ended or time.monotonic()) - self._started if self._started else 0.0
-        return reports.build(self.graph, self._statuses(), seconds)
+        return {**reports.build(self.graph, self._statuses(), seconds), "restarts": self.restarts}
 
     def _tell(self) -> None:
-        self.watch({**self._so_far(), "state": self.state, "notes": list(self.notes), "total": self.graph.slots})
+        status = {**self._so_far(), "state": self.state, "notes": list(self.notes), "total": self.graph.slots}
+        self.diary.accounts(status)
+        self.watch(status)
 
     # stop
 
     def _stop_all(self) -> None:
         """Ask those that are left for their accounts, then end them; return within KILL_AFTER and a little."""
         self._ended = time.monotonic()
-        left: list[Child] = [child for child in self.children.values() if not child.over]
+        left: list[Child] = [child for child in self.children if child.pid and not child.over]
         for child in left:
+            if child.stopped_at:
+                os.kill(child.pid, signal.SIGCONT)
             child.control.send("abort")
         until = time.monotonic() + KILL_AFTER
         while left and time.monotonic() < until:
             select.select([child.control for child in left], [], [], 0.05)
             for child in left:
                 for message in child.control.receive():
-                    if message.pop("kind") == "ended":
-                        child.status = message
+                    if message.pop("kind") in {"ended", "status"}:
+                        child.status = message["blocks"]
             left = [child for child in left if not child.control.closed]
-        for child in self.children.values():
+        for child in self.children:
             if child.pid:
                 _reap(child.pid, 0.0 if child in left else KILL_AFTER)
             child.control.close()
+            child.record.close()
 
     def _final(self) -> dict[str, Any]:
         report = self._so_far()
@@ -267,7 +562,7 @@ class Supervisor:
             self.exit_code = 3
         self.problems += lost
         self.notes += reports.silent(report["edges"]) + reports.oddities(self._statuses())
-        return {
+        final = {
             **report,
             "ok": self.exit_code == 0,
             "exit_code": self.exit_code,
@@ -275,6 +570,31 @@ class Supervisor:
             "notes": self.notes,
             "logs": str(self.logs),
         }
+        self.diary.event("finished", exit_code=self.exit_code)
+        self.diary.accounts(final)
+        return final
+
+
+def _standing(recorded: Mapping[str, Any] | None, name: str) -> Standing | None:
+    return Standing.unpack(recorded[name]) if recorded and name in recorded else None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _where(slots: Sequence[int] | None) -> str:
+    return f" while working on {describe_slots(range(*slots))}" if slots else ""
+
+
+def _fold(child: Child) -> None:
+    """Keep what a life has counted for the report."""
+    for name, status in child.status.items():
+        child.past[name] = reports.together(child.past.get(name, {}), status)
+    child.status = {}
 
 
 def _count_stopped(edges: list[dict[str, Any]]) -> None:
@@ -284,15 +604,6 @@ def _count_stopped(edges: list[dict[str, Any]]) -> None:
             edge["in_flight"] = 0
 
 
-def _endpoints(graph: Graph, directory: Path) -> dict[str, tuple[str, str]]:
-    """The edge and the tap of every output port; short names, since a socket path may have 107 bytes."""
-    streams = [f"{name}.{port}" for name, spec in graph.blocks.items() for port in spec.kind.outputs]
-    return {
-        stream: (f"ipc://{directory}/{number}", f"ipc://{directory}/{number}.tap")
-        for number, stream in enumerate(streams)
-    }
-
-
 def _die_with(parent: int) -> None:
     """Let the kernel kill this process when its parent is gone; end at once if it is already."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -300,20 +611,18 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _become_block(
-    control: Control, log: Path, graph: Graph, spec: BlockSpec, sockets: tuple[Mapping[str, tuple[str, str]], str]
-) -> None:
-    """Turn this fork into a block process; never returns."""
+def _become_block(control: Control, log: Path, plan: Plan, child: Child) -> None:
+    """Turn this fork into a process of blocks; never returns."""
     code = 1
     try:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, descriptor in ((0, nothing), (1, output), (2, output)):
             os.dup2(descriptor, target)
-        _close_all_but(control.fileno())
-        from beamslot.runtime.process import Plan, main  # only here: ZeroMQ must not be loaded before the fork
+        _close_all_but(control.fileno(), *child.record.descriptors)
+        from beamslot.runtime.process import main  # only here: ZeroMQ must not be loaded before the fork
 
-        code = main(Plan(graph, spec, *sockets), control)
+        code = main(plan, control, child.record, child.nows)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -327,10 +636,10 @@ def _open_standard_descriptors() -> None:
     os.close(descriptor)
 
 
-def _close_all_but(kept: int) -> None:
+def _close_all_but(*kept: int) -> None:
     for entry in os.listdir("/proc/self/fd"):
         descriptor = int(entry)
-        if descriptor > 2 and descriptor != kept:
+        if descriptor > 2 and descriptor not in kept:
             try:
                 os.close(descriptor)
             except OSError:

@@ -1,20 +1,22 @@
-"""The process of one block: sockets in, core, sockets out; acknowledges, reports, ends.
+"""One process of a run: its blocks, their sockets, and the loop around both, from epoch to epoch.
 
 One thread does the work and holds the sockets; while it is inside `process`, a second one may take the sockets to
-acknowledge, to send heartbeats and to serve taps, so that a slow estimator is never silent.
+acknowledge, to send heartbeats and to serve taps, so that a slow estimator is never silent. When some process of the
+graph has ended before its time, all others halt between two calls, and go on from where the supervisor says.
 """
 
 import contextlib
 import ctypes
 import gc
 import os
+import resource
+import select
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,117 +28,186 @@ from beamslot.runtime.align import Item
 from beamslot.runtime.block import RunContext
 from beamslot.runtime.clock import SlotClock
 from beamslot.runtime.control import Control
-from beamslot.runtime.core import Core, Input, Step
-from beamslot.runtime.graph import DEFAULT_BYTES, BlockSpec, Graph, frame_slots, minimum_window
+from beamslot.runtime.core import Core, Step
+from beamslot.runtime.graph import Graph, minimum_window, window_of
 from beamslot.runtime.latency import Latency
+from beamslot.runtime.place import Standing
+from beamslot.runtime.plan import Plan
+from beamslot.runtime.record import Now, Record
 from beamslot.runtime.slots import SlotSet
-from beamslot.runtime.transport import Inlet, Link, Outlet
+from beamslot.runtime.transport import Tap
+from beamslot.runtime.wiring import Inner, Seat, Wiring
 
 SERVICE_EVERY = 0.02
 STATUS_EVERY = 250_000_000
 HEARTBEAT_EVERY = 1_000_000_000
+MARK_EVERY = 2_000_000
+"""An idle block with state notes where it stands so often [ns]; one whose state is dear, less often."""
+RECORD_EVERY = 20_000_000
+"""A process that has no producers to acknowledge to records so often [ns]; what it made since, it makes again."""
+DEAR = 20
+"""Noting its state may cost a block one part in so many of its time."""
 CALLS_BETWEEN_POLLS = 64
 WORK_BETWEEN_POLLS = 1_000_000
 """What calls may take together before the sockets are looked at again [ns]."""
-
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a block process must know: the graph, which block it is, where the sockets are, the run's token."""
+class Meter:
+    """What a block has cost over all epochs of this process."""
 
-    graph: Graph
-    spec: BlockSpec
-    endpoints: Mapping[str, tuple[str, str]]
-    token: str
-    epoch: int = 0
-
-
-class BlockProcess:
-    """One block and its sockets."""
-
-    def __init__(self, plan: Plan, control: Control) -> None:
-        graph, spec = plan.graph, plan.spec
-        self.plan, self.control, self.name = plan, control, spec.name
-        self.block = spec.build(RunContext(spec.name, graph.seed, graph.slot_period))
-        self.clock = SlotClock(graph.slot_period, graph.pace)
+    def __init__(self) -> None:
         self.process_time, self.end_to_end = Latency(), Latency()
-        self.slots_done = 0
+        self.slots = self.busy = 0
+        self.mark_at = self.mark_cost = 0
+        self.results: dict[str, Any] = {}
+
+
+class Unit:
+    """The blocks of one process."""
+
+    def __init__(self, plan: Plan, control: Control, record: Record, nows: Mapping[str, Now]) -> None:
+        graph = plan.graph
+        self.plan, self.control, self.record, self.nows = plan, control, record, nows
+        self.blocks = {
+            name: graph.blocks[name].build(RunContext(name, graph.seed, graph.slot_period)) for name in plan.blocks
+        }
+        self.meters = {name: Meter() for name in plan.blocks}
+        self.clock = SlotClock(graph.slot_period, graph.pace)
         self.errors: list[str] = []
-        self._results: dict[str, Any] = {}
-        self._going = False
-        self._draining = self._unwanted = self._declined = False
-        self._closing = self._stopped = False
-        self._next_made = 0
+        self._strikes = list(plan.strikes)
+        self._going = self._closing = self._cutting = False
+        self._halt_at = -1
+        self._draining = plan.draining
         self._told_ready = False
-        self._status_at = self._heartbeat_at = 0
+        self._status_at = self._heartbeat_at = self._recorded_at = 0
         self._spent = 0
         self._moved = False
+        self._news: Mapping[str, Any] | None = None
         self._active_at = time.monotonic_ns()
         self._lock = threading.Lock()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 4096)
-        least = minimum_window(graph)
-        self.outlets = {
-            port: Outlet(
-                self._context,
-                f"{spec.name}.{port}",
-                [Link(edge.name, graph.windows[edge.name], DEFAULT_BYTES, least) for edge in edges],
-                plan.token,
-            )
-            for port, edges in graph.outputs_of(spec.name).items()
+        self._taps = {
+            f"{name}.{port}": Tap(self._context, f"{name}.{port}")
+            for name in plan.blocks
+            for port in graph.blocks[name].kind.outputs
         }
-        edges = [edge for ends in graph.inputs_of(spec.name).values() for edge in ends]
-        self.inlets = [
-            Inlet(
-                self._context,
-                edge.name,
-                plan.token,
-                slots=graph.windows[edge.name],
-                nbytes=DEFAULT_BYTES,
-                epoch=plan.epoch,
-                on_error=self._note_error,
-            )
-            for edge in edges
-        ]
-        self._streams = [edge.stream for edge in edges]
-        self.core = Core(
-            self.block,
-            [Input(spec.kind.inputs[edge.target_port], edge.stream, edge.name) for edge in edges],
-            self._lock,
-        )
-        self._chunk = frame_slots(graph)[spec.name]
-        self._linked = [outlet for outlet in self.outlets.values() if outlet.links]
-        self._paced = self.clock.paced
-        self._epoch = plan.epoch
-        self._poller = zmq.Poller()
-        self._answers: dict[Any, Callable[[], None]] = {}
+        self._cores: dict[str, Core] = {}
+        self._spacing = _spacing(graph)
+        self.seats: dict[str, Seat] = {}
 
     def run(self) -> None:
         """Work until everything is delivered and acknowledged, or the supervisor says stop."""
-        for outlet in self.outlets.values():
-            outlet.bind(*self.plan.endpoints[outlet.stream])
-            self._listen(outlet.socket, self._serve_consumers)
-        for index, inlet in enumerate(self.inlets):
-            inlet.connect(self.plan.endpoints[self._streams[index]][0])
-            self._listen(inlet.socket, partial(self._receive, index))
-        self._listen(self.control.fileno(), self._obey)
+        for stream, tap in self._taps.items():
+            tap.bind(self.plan.sockets.tap(stream, self.plan.replica))
         threading.Thread(target=self._serve_while_busy, daemon=True).start()
         with self._lock:
             try:
-                if not self.inlets:
-                    self._send_all(self.core.start())
                 while not self._closing:
-                    self._loop()
+                    self._open()
+                    while not self._closing and not self._halting:
+                        self._loop()
+                    if not self._closing:
+                        self._halt()
             except Exception:
-                self.control.send("status", **self.status())  # the account up to the failure
+                self.control.send("status", blocks=self.status())  # the account up to the failure
                 raise
-        for socket_end in (*self.inlets, *self.outlets.values()):
-            socket_end.close()
+        self._wiring.close(1000)
+        for tap in self._taps.values():
+            tap.close()
         self._context.term()
+
+    # epochs
+
+    @property
+    def _halting(self) -> bool:
+        """Whether this epoch is to end; a halt that comes twice does not end the next one."""
+        return self._halt_at == self.plan.epoch
+
+    def _open(self) -> None:
+        """Make all links, from where the plan says."""
+        plan = self.plan
+        recorded = self.record.read() or {}
+        self._going = self._told_ready = False
+        self._wiring = Wiring(
+            plan,
+            self._context,
+            self.blocks,
+            self._taps,
+            records={name: Standing.unpack(packed) for name, packed in recorded.items()} if plan.going else {},
+            before=self._cores,
+            lock=self._lock,
+            on_call=self._on_call,
+            on_error=self.errors.append,
+        )
+        self.seats = self._wiring.seats
+        self._cores = {name: seat.core for name, seat in self.seats.items()}
+        self._backwards = list(reversed(self.seats.items()))
+        self._sources = {name: seat.core.begin for name, seat in self.seats.items() if not seat.inlets}
+        self._wiring.open()
+        self._poller = zmq.Poller()
+        self._answers: dict[Any, Callable[[], None]] = {}
+        self._inlets = [inlet for seat in self.seats.values() for inlet in seat.inlets if inlet is not None]
+        self._outlets = [outlet for seat in self.seats.values() for outlet in seat.outlets.values()]
+        for outlet in self._outlets:
+            self._listen(outlet.socket, self._serve_consumers)
+        for seat in self.seats.values():
+            for index, inlet in enumerate(seat.inlets):
+                if inlet is not None:
+                    for number in range(len(inlet.wires)):
+                        self._listen(inlet.wires[number].socket, partial(self._receive, seat, index))
+        self._listen(self.control.fileno(), self._obey)
+        for name in self._sources:
+            self._begin_source(name)
+
+    def _begin_source(self, name: str) -> None:
+        seat, now = self.seats[name], self.nows[name]
+        begin = self._sources[name]
+        self._send_all(seat, seat.core.start())
+        if not self.blocks[name].live or name not in self.plan.going:
+            return
+        for port, item in list(seat.core.kept):
+            if item.end > begin:
+                self._send_all(seat, [(port, item)])
+                self._sources[name] = max(self._sources[name], item.end)
+        if now.made > self._sources[name]:
+            gap = (self._sources[name], now.made - self._sources[name])
+            self._send_all(seat, [(port, Gap(*gap, "source restarted")) for port in seat.outlets])
+            self._sources[name] = now.made
+
+    def _halt(self) -> None:
+        """Note where everything stands, break all links, and wait to be told where to go on."""
+        self._acknowledge(True)
+        if self._closing:
+            return  # the last acknowledgement had just come
+        for seat in self.seats.values():
+            if seat.core.started and not seat.outlets and not seat.core.is_over:
+                seat.core.mark() if seat.core.marked else None
+                seat.core.settle(None)
+        self._write_record()
+        self._wiring.close(0)
+        self.control.send("status", blocks=self.status())
+        self.control.send("halted", epoch=self.plan.epoch)
+        while self._news is None and not self._closing:
+            self._lock.release()
+            try:
+                select.select([self.control], [], [], 0.2)
+            finally:
+                self._lock.acquire()
+            self._obey()
+        if self._news is not None:
+            self.plan = self.plan.renewed(self._news)
+            self._draining = self._draining or self.plan.draining
+            self._news = None
+
+    def _write_record(self) -> None:
+        self._recorded_at = time.monotonic_ns()
+        self.record.write({name: seat.core.standing().pack() for name, seat in self.seats.items()})
+
+    # the loop
 
     def _loop(self) -> None:
         calls = self._spent = 0
@@ -149,6 +220,9 @@ class BlockProcess:
             self._moved = True
         self._acknowledge(idle)
         self._housekeep()
+        if self._cutting:
+            self._cutting = False
+            self._cut_links()
         if idle:
             self._rest()
         else:
@@ -156,13 +230,17 @@ class BlockProcess:
 
     def _rest(self) -> None:
         """Wait for news, or for the next slot where that is nearer than a poll can tell."""
-        if not self._makes():
-            self._poll(1e-3 if any(inlet.owes for inlet in self.inlets) else 0.05)
+        makers = [name for name in self._sources if self._makes(name)]
+        if not makers:
+            owing = any(inlet.owes for inlet in self._inlets) or any(
+                seat.core.unmarked for seat in self.seats.values() if seat.core.marked
+            )
+            self._poll(1e-3 if owing else 0.05)
             return
-        wait = self.clock.wait(self._next_slots())
+        wait = min(self.clock.wait(self._next_slots(name)) for name in makers)
         self._poll(min(wait - 1e-3, 0.05) if wait >= 2e-3 else 0)
         if wait < 2e-3:
-            time.sleep(max(0.0, self.clock.wait(self._next_slots())))
+            time.sleep(max(0.0, min(self.clock.wait(self._next_slots(name)) for name in makers)))
 
     def _poll(self, patience: float) -> None:
         for source, _ in self._poller.poll(int(patience * 1e3)):
@@ -172,103 +250,188 @@ class BlockProcess:
         self._poller.register(source, zmq.POLLIN)
         self._answers[source] = answer
 
-    def _receive(self, index: int) -> None:
-        for item in self.inlets[index].receive():
-            self.core.feed(index, item)
+    def _receive(self, seat: Seat, index: int) -> None:
+        inlet = seat.inlets[index]
+        if inlet is not None:
+            for item in inlet.receive():
+                seat.core.feed(index, item)
 
     def _serve_consumers(self) -> None:
-        for outlet in self.outlets.values():
+        for outlet in self._outlets:
             self._moved = outlet.service() or self._moved
-        self._unwanted = bool(self._linked) and all(outlet.unwanted for outlet in self._linked)
 
     # the work itself
 
     def _work(self) -> bool:
-        """Do one thing that can be done now; return whether there was one."""
-        if self.core.ended or not self._room():
-            return False
-        if not self.inlets:
-            return self._going and self._make()
-        step = self.core.step()
-        if step is None:
-            return False
-        self._record(step)
-        return True
+        """Do one thing that can be done now, nearest to the sinks first; return whether there was one."""
+        for name, seat in self._backwards:
+            core = seat.core
+            if core.ended or not seat.room():
+                continue
+            if not seat.inlets:
+                if self._going and self._make(name, seat):
+                    return True
+                continue
+            step = core.step()
+            if step is not None:
+                self._record(name, seat, step)
+                return True
+        return False
 
-    def _makes(self) -> bool:
-        return not self.inlets and self._going and not self.core.ended and self._room()
+    def _makes(self, name: str) -> bool:
+        seat = self.seats[name]
+        return self._going and not seat.core.ended and seat.room()
 
-    def _room(self) -> bool:
-        for outlet in self._linked:  # noqa: SIM110 (asked for every frame, and a generator costs twice as much)
-            if not outlet.room(self._chunk):
-                return False
-        return True
+    def _next_slots(self, name: str) -> range:
+        graph, first = self.plan.graph, self._sources[name]
+        end = first + graph.burst
+        return range(first, end if graph.slots is None else min(end, graph.slots))
 
-    def _next_slots(self) -> range:
-        graph = self.plan.graph
-        end = self._next_made + graph.burst
-        return range(self._next_made, end if graph.slots is None else min(end, graph.slots))
-
-    def _make(self) -> bool:
-        slots = self._next_slots()
-        if self._draining or not slots or self._unwanted:
-            self.core.ended = True
-            self._send_all([(port, Eos(self._next_made)) for port in self.outlets])
+    def _make(self, name: str, seat: Seat) -> bool:
+        slots, now = self._next_slots(name), self.nows[name]
+        if not slots or seat.unwanted or (self._draining and slots.start >= now.made):
+            seat.core.ended = True
+            self._send_all(seat, [(port, Eos(slots.start)) for port in seat.outlets])
             return True
-        captured = self.clock.due(slots) if self._paced else time.monotonic_ns()
-        if self._paced and captured > time.monotonic_ns():
+        paced = self.clock.paced
+        captured = self.clock.due(slots) if paced else time.monotonic_ns()
+        if paced and captured > time.monotonic_ns():
             return False
-        step = self.core.make(slots, captured)
-        self._next_made = slots.stop
-        self._record(step)
-        if self._paced:
+        step = seat.core.make(slots, captured)
+        self._sources[name] = slots.stop
+        self._record(name, seat, step)
+        if paced and slots.stop > now.made:
             self.clock.note(slots)
+        now.made = slots.stop
         return True
 
-    def _record(self, step: Step) -> None:
-        if step.items:
-            self._send_all(step.items)
-        if step.slots is not None:
-            self.slots_done += len(step.slots)
-            self._spent += step.nanoseconds
-            self.process_time.add(step.nanoseconds)
-            if not self.outlets:
-                self.end_to_end.add(time.monotonic_ns() - step.captured)
+    def _on_call(self, name: str, slots: range, given: Mapping[str, Any]) -> None:
+        self.nows[name].begin(slots, time.monotonic_ns())
+        if self._strikes:
+            self._strike(name, slots)
+        if not self.plan.suspects.get(name, frozenset()).isdisjoint(slots):
+            self._save_frame(name, slots, given, {"error": "suspect", "message": "the slot that ended the block before"})
 
-    def _send_all(self, items: list[tuple[str, Item]]) -> None:
+    def _strike(self, name: str, slots: range) -> None:
+        for strike in list(self._strikes):
+            if strike.block == name and strike.slot < slots.stop:
+                self._strikes.remove(strike)
+                if strike.action == "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                elif strike.action == "stop":
+                    self.control.send("stopping")
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                else:
+                    self._cutting = True
+
+    def _save_frame(self, name: str, slots: range, given: Mapping[str, Any], failure: Mapping[str, Any]) -> str | None:
+        """Keep what the block was given, for whoever looks for the fault; return where."""
+        arrays = {
+            port: dict(value) if isinstance(value, Mapping) else {port: value}
+            for port, value in given.items()
+            if port in self.blocks[name].inputs and value is not None
+        }
+        if self.plan.diary is None:
+            return None
+        told = {"slots": [slots.start, slots.stop], "seed": self.plan.graph.seed, **failure}
+        path = self.plan.diary.crash(name, self.plan.epoch, told, arrays)
+        return None if path is None else str(path)
+
+    def _record(self, name: str, seat: Seat, step: Step) -> None:
+        if step.items:
+            self._send_all(seat, step.items)
+        if step.slots is not None:
+            meter = self.meters[name]
+            meter.slots += len(step.slots)
+            meter.busy += step.nanoseconds
+            self._spent += step.nanoseconds
+            meter.process_time.add(step.nanoseconds)
+            self.nows[name].end()
+            if seat.core.marked and seat.core.unmarked >= self._spacing:
+                self._mark(name, seat.core, False)
+            if not seat.outlets:
+                meter.end_to_end.add(time.monotonic_ns() - step.captured)
+
+    def _send_all(self, seat: Seat, items: list[tuple[str, Item]]) -> None:
         for port, item in items:
-            outlet = self.outlets[port]
-            if type(item) is Frame or isinstance(item, Gap):
-                item.epoch = self._epoch
-                outlet.emit(item)
-            elif isinstance(item, Describe):
+            outlet = seat.outlets[port]
+            if isinstance(item, Describe):
                 outlet.describe(item.info)
             else:
+                if isinstance(item, Frame | Gap):
+                    item.epoch = self.plan.epoch
                 outlet.emit(item)
+            for inner in seat.inner[port]:
+                self._hand_over(inner, item)
+
+    def _hand_over(self, inner: Inner, item: Item) -> None:
+        if inner.core.ended:
+            return
+        if isinstance(item, Frame | Gap):
+            inner.offered += item.count
+        inner.core.feed(inner.index, item)
 
     # acknowledgement and end
 
     def _acknowledge(self, idle: bool) -> None:
-        if self.inlets and self.core.started:
-            over = self.core.ended and self._flushed()
-            if self._moved or over:
-                self._moved = False
-                downstream = self._downstream()
-                for index, inlet in enumerate(self.inlets):
-                    inlet.finish(self.core.finished(index, downstream), eos=over)
-            for inlet in self.inlets:
-                inlet.flush(idle or over)
-            if self.core.cut and not self._declined:
-                self._declined = True  # at once: a producer that waits for us could not go on for the others
-                for inlet in self.inlets:
-                    inlet.done()
-        if self.core.ended:
-            self._maybe_close()
-        elif self.inlets and self._unwanted:
-            self._finish_unwanted()
+        """Work out what is finished, from the sinks upwards; record it, and then tell the producers."""
+        moved, self._moved = self._moved, False
+        over_all = True
+        for name, seat in self._backwards:
+            core = seat.core
+            if not core.started:
+                over_all = False
+                continue
+            if moved or seat.core.ended:
+                self._look(seat)
+            over = core.ended and self._flushed(seat)
+            over_all = over_all and over
+            if core.marked and not over:
+                self._mark(name, core, idle)
+            if moved or over or core.marked:
+                core.settle(self._downstream(seat), over)
+                for index, inlet in enumerate(seat.inlets):
+                    if inlet is not None:
+                        inlet.finish(core.told(index), eos=over)
+        due = [inlet for inlet in self._inlets if inlet.due(idle or self._halting)]
+        if due or over_all or (not self._inlets and time.monotonic_ns() - self._recorded_at > RECORD_EVERY):
+            self._write_record()
+            if over_all:
+                self._stop_blocks()
+            for inlet in due:
+                inlet.tell()
+        for name, seat in self.seats.items():
+            self._offer(name, seat)
+        self._decline()
+        self._closing = self._closing or over_all
 
-    def _downstream(self) -> SlotSet | None:
-        found = [done for outlet in self.outlets.values() if (done := outlet.finished()) is not None]
+    def _look(self, seat: Seat) -> None:
+        """See whether anybody still wants what a block gives; a block that nobody does ends."""
+        consumers = seat.consumers
+        seat.unwanted = bool(seat.linked or consumers) and all(outlet.unwanted for outlet in seat.linked)
+        seat.unwanted = seat.unwanted and all(inner.core.ended for inner in consumers)
+        core = seat.core
+        if seat.unwanted and seat.inlets and not core.ended:
+            at = max((outlet.next_slot or 0 for outlet in seat.outlets.values()), default=0)
+            core.cut_off(at)
+            self._send_all(seat, [(port, Eos(at)) for port in seat.outlets])
+
+    def _mark(self, name: str, core: Core, idle: bool) -> None:
+        """Let a block note where it stands: every so many slots, and when it has nothing to do."""
+        fresh = core.unmarked
+        if not fresh:
+            return
+        meter, now = self.meters[name], time.monotonic_ns()
+        wait = max(MARK_EVERY, DEAR * meter.mark_cost)
+        if fresh < self._spacing and not (idle and len(core.places) == 1 and now - meter.mark_at > wait):
+            return
+        core.mark()
+        meter.mark_at = time.monotonic_ns()
+        meter.mark_cost = meter.mark_at - now
+
+    def _downstream(self, seat: Seat) -> SlotSet | None:
+        found = [done for outlet in seat.linked if (done := outlet.finished()) is not None]
+        found += [inner.core.finished_with(inner.index) for inner in seat.consumers]
         if not found:
             return None
         both = found[0]
@@ -276,42 +439,57 @@ class BlockProcess:
             both = both & done
         return both
 
-    def _finish_unwanted(self) -> None:
-        self.core.ended = self.core.cut = True
-        for outlet in self.outlets.values():
-            outlet.emit(Eos(outlet.next_slot or 0))
+    def _flushed(self, seat: Seat) -> bool:
+        """Whether all that a block gave is finished everywhere."""
+        return all(outlet.flushed for outlet in seat.outlets.values()) and all(
+            inner.core.is_over for inner in seat.consumers
+        )
 
-    def _flushed(self) -> bool:
-        """Whether all is delivered; what the block holds is then released, before its end is acknowledged."""
-        if not all(outlet.flushed for outlet in self.outlets.values()):
-            return False
-        if not self._stopped:
-            self._stopped = True
-            self.block.stop()
-        return True
+    def _stop_blocks(self) -> None:
+        """Release what the blocks hold, before the end is acknowledged."""
+        for name, seat in self.seats.items():
+            if seat.core.started and not seat.stopped:
+                seat.stopped = True
+                if not seat.outlets:
+                    self.meters[name].results = self.blocks[name].results()
+                self.blocks[name].stop()
 
-    def _maybe_close(self) -> None:
-        if self._closing or not self._flushed():
-            return
-        self._closing = True
+    def _offer(self, name: str, seat: Seat) -> None:
+        """Ask for more where producers wait to be asked."""
+        for index, inlet in enumerate(seat.inlets):
+            if inlet is not None and inlet.allowance:
+                inlet.offer(seat.core.backlog(index))
+
+    def _decline(self) -> None:
+        """Tell producers at once that no more is wanted: one that waits for us could not go on for the others."""
+        for seat in self.seats.values():
+            if seat.core.cut and not seat.declined:
+                seat.declined = True
+                for inlet in seat.inlets:
+                    if inlet is not None:
+                        inlet.done(seat.core.cut_at)
 
     # housekeeping
 
     def _housekeep(self) -> None:
         now = time.monotonic_ns()
-        if not self._told_ready and self.core.started and all(outlet.ready for outlet in self.outlets.values()):
+        if not self._told_ready and self._is_ready():
             self._told_ready = True
-            self.control.send("ready")
+            self._write_record()
+            self.control.send("ready", epoch=self.plan.epoch)
         if now - self._status_at >= STATUS_EVERY:
             self._status_at = now
             if self.control.free:
-                self.control.send("status", **self.status())
-            for outlet in self.outlets.values():
-                outlet.serve_tap(now)
+                self.control.send("status", blocks=self.status())
+            for tap in self._taps.values():
+                tap.serve(now)
         if now - self._heartbeat_at >= HEARTBEAT_EVERY:
             self._heartbeat_at = now
-            for inlet in self.inlets:
+            for inlet in self._inlets:
                 inlet.heartbeat()
+
+    def _is_ready(self) -> bool:
+        return all(seat.core.started for seat in self.seats.values()) and all(o.ready for o in self._outlets)
 
     def _serve_while_busy(self) -> None:
         """The second thread: takes the sockets only while the first is inside `process`."""
@@ -321,7 +499,7 @@ class BlockProcess:
                 os._exit(1)  # the supervisor is gone; nobody would collect us
             if self._lock.acquire(blocking=False):
                 try:
-                    if not self._closing and self.core.working_on is not None:
+                    if not self._closing and self._busy() is not None:
                         self._serve_consumers()
                         self._acknowledge_busy()
                         self._housekeep()
@@ -329,68 +507,127 @@ class BlockProcess:
                 finally:
                     self._lock.release()
 
+    def _busy(self) -> Core | None:
+        return next((seat.core for seat in self.seats.values() if seat.core.working_on is not None), None)
+
     def _acknowledge_busy(self) -> None:
-        downstream = self._downstream()
-        for index, inlet in enumerate(self.inlets):
-            inlet.finish(self.core.finished(index, downstream))
-            inlet.flush(idle=True)
+        """Pass on what consumers have finished while a block works; a place with state waits for the end of the call."""
+        busy = self._busy()
+        for _, seat in self._backwards:
+            core = seat.core
+            if core.started and core is not busy and not core.ended:
+                core.settle(self._downstream(seat))
+            elif core is busy and core.started and not core.marked:
+                core.settle(self._downstream(seat))
+            for index, inlet in enumerate(seat.inlets):
+                if inlet is not None:
+                    inlet.finish(core.told(index))
+        due = [inlet for inlet in self._inlets if inlet.due(True)]
+        if due:
+            self._write_record()
+            for inlet in due:
+                inlet.tell()
 
     def _obey(self) -> None:
         for message in self.control.receive():
-            if message["kind"] == "go":
+            kind = message["kind"]
+            if kind == "go" and message["epoch"] == self.plan.epoch:
                 self.clock.origin = message["origin"]
                 self._going = True
-            elif message["kind"] == "drain":
+            elif kind == "drain":
                 self._draining = self._going = True
-            elif message["kind"] == "abort":
-                self.control.send("ended", **self.status())
+            elif kind == "halt":
+                self._halt_at = message["epoch"]
+            elif kind == "resume":
+                self._news = message["news"]
+            elif kind == "cut":
+                self._cutting = True
+            elif kind == "abort":
+                self.control.send("ended", blocks=self.status())
                 os._exit(0)
         if self.control.closed:
             os._exit(1)
 
-    def _note_error(self, text: str) -> None:
-        self.errors.append(text)
+    def _cut_links(self) -> None:
+        for seat in self.seats.values():
+            for index, inlet in enumerate(seat.inlets):
+                if inlet is None:
+                    continue
+                for wire in inlet.wires:
+                    self._poller.unregister(wire.socket)
+                inlet.cut()
+                for wire in inlet.wires:
+                    self._listen(wire.socket, partial(self._receive, seat, index))
 
     # reports
 
     def status(self) -> dict[str, Any]:
-        """Return counts, latencies and what the block does or waits for, as plain values."""
-        busy = self.core.working_on
-        if busy is None and self.core.started and not self.outlets:
-            self._results = self.block.results()
+        """Return, by block, counts, latencies and what it does or waits for, as plain values."""
+        return {name: self._status(name, seat) for name, seat in self.seats.items()}
+
+    def _status(self, name: str, seat: Seat) -> dict[str, Any]:
+        core, meter = seat.core, self.meters[name]
+        busy = core.working_on
+        if busy is None and core.started and not seat.outlets and not seat.stopped:
+            meter.results = self.blocks[name].results()
         state = "waiting"
         if busy is not None:
             state = "processing"
-        elif self.core.ended:
+        elif core.ended:
             state = "ended"
-        elif not self._room():
+        elif not seat.room():
             state = "blocked"
-        elif not self.inlets:
+        elif not seat.inlets:
             state = "pacing" if self._going else "starting"
+        links = [link for outlet in seat.outlets.values() for link in outlet.links]
+        inlets = [inlet.edge if inlet else core.inputs[index].edge for index, inlet in enumerate(seat.inlets)]
         return {
-            "block": self.name,
+            "block": name,
             "state": state,
             "working_on": None if busy is None else [busy.start, busy.stop],
             "idle_ns": time.monotonic_ns() - self._active_at,
-            "waits_for": self.core.waits_for() if state == "waiting" else [],
-            "slots": self.slots_done,
-            "late": self.clock.late,
-            "process_time": list(self.process_time.counts.items()),
-            "end_to_end": list(self.end_to_end.counts.items()),
-            "edges": [account for outlet in self.outlets.values() for account in outlet.account()],
-            "oldest": {link.edge: _oldest(link) for outlet in self.outlets.values() for link in outlet.links},
-            "unmatched": {inlet.edge: n for inlet, n in zip(self.inlets, self.core.unmatched, strict=True)},
+            "waits_for": core.waits_for() if state == "waiting" else [],
+            "slots": self._sources[name] if not seat.inlets else meter.slots,
+            "late": 0 if seat.inlets else self.clock.late,
+            "busy_ns": meter.busy,
+            "process_time": list(meter.process_time.counts.items()),
+            "end_to_end": list(meter.end_to_end.counts.items()),
+            "edges": [
+                *(link.account() for link in links),
+                *(_inner_account(inner) for inner in seat.consumers),
+            ],
+            "oldest": {link.edge: link.acknowledged.prefix() for link in links}
+            | {inner.edge.name: inner.core.begin_of(inner.index) for inner in seat.consumers},
+            "inputs": {edge: core.account(index) for index, edge in enumerate(inlets)},
             "errors": self.errors,
-            "misfits": {inlet.edge: dropped for inlet, dropped in zip(self.inlets, self.core.dropped, strict=True)},
-            "refused": sum(outlet.refused for outlet in self.outlets.values()),
-            "results": self._results,
+            "refused": sum(outlet.refused for outlet in seat.outlets.values()),
+            "results": meter.results,
         }
 
 
-def _oldest(link: Link) -> int:
-    """The oldest slot that the consumer has not acknowledged."""
-    ranges = list(link.acknowledged)
-    return ranges[0][1] if ranges else 0
+def _inner_account(inner: Inner) -> dict[str, Any]:
+    known = inner.core.account(inner.index)
+    settled = known["acknowledged"] + sum(known["dropped"].values())
+    return {
+        "edge": inner.edge.name,
+        "policy": "block",
+        "offered": inner.offered,
+        "in_flight": 0 if inner.core.cut else max(0, inner.offered - settled),
+        "done": inner.core.cut,
+        "redelivered": 0,
+    }
+
+
+def _spacing(graph: Graph) -> int:
+    """Return how many slots lie between two places that a block with state notes [slots].
+
+    What lies behind the newest place that a consumer has finished is not acknowledged, so all blocks that note places
+    together must leave the tightest window room enough.
+    """
+    least = minimum_window(graph)
+    slack = min((graph.windows[edge.name] - least for edge in graph.edges if edge.lossless), default=0)
+    noting = sum(spec.kind.resumes() or bool(window_of(spec.build())[0]) for spec in graph.blocks.values())
+    return max(1, slack // (4 * max(1, noting)))
 
 
 def _keep_memory() -> None:
@@ -402,27 +639,49 @@ def _keep_memory() -> None:
     gc.freeze()  # what is loaded by now stays, and need not be looked through again
 
 
-def main(plan: Plan, control: Control) -> int:
-    """Run one block to its end; return the exit code, everything else is told to the supervisor."""
+def _allow_files() -> None:
+    """Allow as many open files as may be: libzmq aborts where it cannot take a connection."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main(plan: Plan, control: Control, record: Record, nows: Mapping[str, Now]) -> int:
+    """Run one process to its end; return the exit code, everything else is told to the supervisor."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they reach the whole group; the supervisor obeys
         signal.signal(number, signal.SIG_IGN)
     _keep_memory()
+    _allow_files()
+    unit: Unit | None = None
     try:
-        process = BlockProcess(plan, control)
-        process.run()
-        control.send("ended", **process.status())
+        unit = Unit(plan, control, record, nows)
+        unit.run()
+        control.send("ended", blocks=unit.status())
         return 0
     except Exception as error:
         with contextlib.suppress(OSError):  # the disk of the log may be the one that is full
             traceback.print_exc()
             sys.stderr.flush()
-        slots = error.slots if isinstance(error, BlockFailed) else None
-        control.send(
-            "failed",
-            block=plan.spec.name,
-            error=type(error).__name__,
-            message=str(error) if isinstance(error, BeamslotError) else f"{type(error).__name__}: {error}",
-            graph=isinstance(error, FlowgraphError | FrameError),
-            slots=None if slots is None else [slots.start, slots.stop],
-        )
+        _tell(plan, control, unit, error)
         return 1
+
+
+def _tell(plan: Plan, control: Control, unit: Unit | None, error: Exception) -> None:
+    failed = error if isinstance(error, BlockFailed) else None
+    block = failed.block if failed else plan.blocks[0]
+    slots = failed.slots if failed else None
+    told = {
+        "error": type(error).__name__,
+        "message": str(error) if isinstance(error, BeamslotError) else f"{type(error).__name__}: {error}",
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    saved = None
+    if unit is not None and slots is not None and block in unit.seats:
+        saved = unit._save_frame(block, slots, unit.seats[block].core.given, told)
+    control.send(
+        "failed",
+        block=block,
+        saved=saved,
+        graph=isinstance(error, FlowgraphError | FrameError),
+        slots=None if slots is None else [slots.start, slots.stop],
+        **told,
+    )

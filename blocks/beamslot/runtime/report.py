@@ -19,7 +19,7 @@ def build(graph: Graph, statuses: Mapping[str, Status], seconds: float) -> dict[
     end_to_end = Latency()
     for status in statuses.values():
         end_to_end.merge(Latency(status["end_to_end"]))
-    sources = [name for name, spec in graph.blocks.items() if not spec.kind.inputs]
+    sources = [name for name in graph.blocks if not graph.inputs_of(name)]
     slots = max((statuses[name]["slots"] for name in sources if name in statuses), default=0)
     return {
         "graph": graph.name,
@@ -29,7 +29,13 @@ def build(graph: Graph, statuses: Mapping[str, Status], seconds: float) -> dict[
         "late_slots": sum(status["late"] for status in statuses.values()),
         "edges": _edges(graph, statuses),
         "blocks": {
-            name: {"slots": status["slots"], **Latency(status["process_time"]).summary(), "restarts": 0}
+            name: {
+                "slots": status["slots"],
+                **Latency(status["process_time"]).summary(),
+                "busy_s": round(status["busy_ns"] * 1e-9, 6),
+                "restarts": status["restarts"],
+                "refused": status["refused"],
+            }
             for name, status in ((name, statuses[name]) for name in graph.blocks if name in statuses)
         },
         "end_to_end": end_to_end.summary(),
@@ -41,26 +47,93 @@ def build(graph: Graph, statuses: Mapping[str, Status], seconds: float) -> dict[
     }
 
 
+def by_block(
+    graph: Graph, processes: Sequence[tuple[Mapping[str, Status], Mapping[str, Status], int]]
+) -> dict[str, dict[str, Any]]:
+    """Return one status a block, put together from its processes.
+
+    processes: of each, the status by block, what its earlier lives have counted, and how many those were
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for statuses, past, lives in processes:
+        for name, status in statuses.items():
+            lived = {**together(past.get(name, {}), status), "restarts": max(0, lives)}
+            found[name] = _beside(found[name], lived) if name in found else lived
+    return {name: found[name] for name in graph.blocks if name in found}
+
+
+def together(past: Status, status: Status) -> dict[str, Any]:
+    """Return a status with what earlier lives of its process have counted."""
+    if not past:
+        return dict(status)
+    return {
+        **status,
+        "slots": status["slots"] if not status["inputs"] else past["slots"] + status["slots"],
+        **{key: past[key] + status[key] for key in ("late", "busy_ns", "refused", "errors")},
+        **{key: _merged(past[key], status[key]) for key in ("process_time", "end_to_end")},
+    }
+
+
+def _merged(one: Any, other: Any) -> list[tuple[int, int]]:
+    both = Latency(one)
+    both.merge(Latency(other))
+    return list(both.counts.items())
+
+
+def _beside(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the status of a block that two processes share."""
+    lists = [(a, b) for a, b in zip(one["edges"], other["edges"], strict=True)]
+    return {
+        **one,
+        "state": one["state"] if one["state"] == "processing" else other["state"],
+        "working_on": one["working_on"] or other["working_on"],
+        "idle_ns": min(one["idle_ns"], other["idle_ns"]),
+        "waits_for": one["waits_for"] or other["waits_for"],
+        **{key: one[key] + other[key] for key in ("slots", "late", "busy_ns", "refused", "errors", "restarts")},
+        **{key: _merged(one[key], other[key]) for key in ("process_time", "end_to_end")},
+        "edges": [
+            {**a, **{key: a[key] + b[key] for key in ("offered", "in_flight", "redelivered")}} for a, b in lists
+        ],
+        "inputs": {edge: _added(known, other["inputs"][edge]) for edge, known in one["inputs"].items()},
+    }
+
+
+def _added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    reasons = {*one["dropped"], *other["dropped"]}
+    return {
+        **{key: one[key] + other[key] for key in ("acknowledged", "unmatched")},
+        "dropped": {reason: one["dropped"].get(reason, 0) + other["dropped"].get(reason, 0) for reason in reasons},
+    }
+
+
+NOTHING: Status = {"acknowledged": 0, "dropped": {}, "unmatched": 0}
+
+
 def _edges(graph: Graph, statuses: Mapping[str, Status]) -> list[dict[str, Any]]:
-    accounts = {account["edge"]: account for status in statuses.values() for account in status["edges"]}
-    unmatched = {edge: n for status in statuses.values() for edge, n in status["unmatched"].items()}
-    misfits = {edge: n for status in statuses.values() for edge, n in status["misfits"].items()}
+    """Return the account of every edge: what was offered and is in flight says its producer, the rest its consumer."""
+    offered = {account["edge"]: account for status in statuses.values() for account in status["edges"]}
+    known = {edge: account for status in statuses.values() for edge, account in status["inputs"].items()}
     return [
-        {**_with(accounts[edge.name], misfits.get(edge.name, {})), "unmatched": unmatched.get(edge.name, 0)}
-        for edge in graph.edges
-        if edge.name in accounts
+        _account(offered[edge.name], known.get(edge.name, NOTHING)) for edge in graph.edges if edge.name in offered
     ]
 
 
-def _with(account: Mapping[str, Any], misfits: Mapping[str, int]) -> dict[str, Any]:
-    """Return an account with what its consumer acknowledged but could not use counted as dropped."""
-    acknowledged, dropped = account["acknowledged"], dict(account["dropped"])
-    for reason, slots in misfits.items():
-        known = min(slots, acknowledged)  # the consumer may know already what it has not acknowledged yet
-        acknowledged -= known
-        if known:
-            dropped[reason] = dropped.get(reason, 0) + known
-    return {**account, "acknowledged": acknowledged, "dropped": dropped}
+def _account(producer: Mapping[str, Any], consumer: Mapping[str, Any]) -> dict[str, Any]:
+    dropped = dict(consumer["dropped"])
+    known = consumer["acknowledged"] + sum(dropped.values())
+    offered = max(producer["offered"], known) if producer["done"] else producer["offered"]
+    if producer["done"] and offered > known:
+        dropped["done"] = offered - known
+    return {
+        "edge": producer["edge"],
+        "policy": producer["policy"],
+        "offered": offered,
+        "acknowledged": consumer["acknowledged"],
+        "dropped": dropped,
+        "in_flight": producer["in_flight"],
+        "redelivered": producer["redelivered"],
+        "unmatched": consumer["unmatched"],
+    }
 
 
 def balance(edges: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -127,7 +200,7 @@ class Progress:
         moved = tuple(
             value
             for status in statuses.values()
-            for value in (status["slots"], *(edge["acknowledged"] for edge in status["edges"]))
+            for value in (status["slots"], *(known["acknowledged"] for known in status["inputs"].values()))
         )
         now = time.monotonic()
         if moved != self._moved or any(status["state"] == "pacing" for status in statuses.values()):

@@ -41,6 +41,11 @@ class SlotSet:
         at = bisect_right(self._firsts, first) - 1
         return (at >= 0 and self._ends[at] >= end) or first >= end
 
+    def prefix(self, base: int = 0) -> int:
+        """Return the end of the slots from `base` on that are all in the set; `base` where it is not."""
+        at = bisect_right(self._firsts, base) - 1
+        return max(base, self._ends[at]) if at >= 0 else base
+
     def minus(self, first: int, end: int) -> int:
         """Return how many of the slots first .. end-1 are not in the set."""
         missing = end - first
@@ -50,7 +55,7 @@ class SlotSet:
 
     def __and__(self, other: "SlotSet") -> "SlotSet":
         both = SlotSet()
-        a, b = list(self), list(other)
+        a, b = self.ranges(), other.ranges()
         i = j = 0
         while i < len(a) and j < len(b):
             first, end = max(a[i][0], b[j][0]), min(a[i][1], b[j][1])
@@ -61,6 +66,10 @@ class SlotSet:
             else:
                 j += 1
         return both
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return the ranges as a list (`list(...)` would make room for as many as there are slots)."""
+        return [*zip(self._firsts, self._ends, strict=True)]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self._firsts, self._ends, strict=True)
@@ -75,4 +84,4 @@ class SlotSet:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"SlotSet({list(self)})"
+        return f"SlotSet({self.ranges()})"

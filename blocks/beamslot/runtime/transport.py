@@ -6,7 +6,8 @@ slots as ranges. Producer ROUTER, consumer DEALER; every outlet also has a tap (
 
 import secrets
 import time
-from collections import deque
+from bisect import insort
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +32,8 @@ from beamslot.frame import (
     encode,
 )
 from beamslot.frame.codec import MAX_BYTES, MAX_HEADER
-from beamslot.runtime.align import Item
+from beamslot.runtime.align import Item, cut
+from beamslot.runtime.place import END
 from beamslot.runtime.slots import SlotSet
 
 NO_COPY = 64 * 1024
@@ -42,6 +44,21 @@ NO_COPY_BACK = 8 * 1024
 
 TAP_BYTES = 16 * 1024 * 1024
 """What a tap may queue for a slow listener before it drops."""
+
+MOST_MESSAGES = 64
+"""Messages that are taken from a socket before other work has its turn."""
+
+MOST_PENDING = 1000
+"""Entries of a lossy queue above which gaps are joined, whatever their reasons."""
+
+MOST_SUBSCRIPTIONS = 4096
+"""Those that are taken from a tap in one go."""
+
+MAX_SUBSCRIPTION = 512
+"""A tap takes no longer message: a topic costs libzmq some fifty times its length."""
+
+HANDSHAKE_WITHIN = 2000
+"""Connections that say nothing are closed after this time, so that strangers cannot use up the files [ms]."""
 
 DESCRIBE_EVERY = 1_000_000_000
 """A tap repeats its description so often, for listeners that joined unseen [ns]."""
@@ -88,141 +105,287 @@ def receive(socket: zmq.Socket[bytes]) -> list[Any]:
     return parts
 
 
+@dataclass(slots=True)
+class Entry:
+    """A message as it is sent, and the slots that it is about; of a description or an end, none.
+
+    parts: None where a drop turned a frame into a gap, which is encoded when it is sent
+    """
+
+    first: int
+    end: int
+    parts: Sequence[Any] | None
+    reason: str = ""
+    describes: bool = False
+
+    @property
+    def is_data(self) -> bool:
+        """Whether these are slots that need room at the consumer."""
+        return self.end > self.first and not self.reason
+
+
+@dataclass(slots=True)
+class Peer:
+    """One consumer process of a link.
+
+    credit, sent: slots since its hello that it may have, and that it has got
+    acked, eos_acked: the slot before which it has noted that all is finished, and whether it has finished the end
+    """
+
+    identity: bytes | None = None
+    credit: int = 1
+    sent: int = 0
+    acked: int = 0
+    eos_acked: bool = False
+
+
 @dataclass
 class Link:
-    """One consumer of an outlet, as the producer knows it."""
+    """One edge of an outlet, as the producer knows it: lossless and direct, shared by replicas, or lossy.
+
+    edge: "source.port > block.port"    slots, nbytes: the window    least: slots below which it never falls
+    policy: what happens when the window is full    replicas: consumer processes that share the slots
+    begin: slots before it are finished; END where the consumer has ended already
+    over: whether the consumer is gone for good    offered: slots offered so far
+    """
 
     edge: str
     slots: int
     nbytes: int
     least: int
-    limit: int = 1
-    identity: bytes | None = None
+    policy: str = "block"
+    replicas: int = 1
+    begin: int = 0
+    over: bool = False
     offered: int = 0
+    limit: int = 1
+    open: int = 0
+    part: int = 0
     acknowledged: SlotSet = field(default_factory=SlotSet)
-    acked: int = 0
     eos_acked: bool = False
     done: bool = False
     redelivered: int = 0
-    gaps: deque[tuple[int, int, str]] = field(default_factory=deque[tuple[int, int, str]])
-    dropped: dict[str, int] = field(default_factory=dict[str, int])
+
+    def __post_init__(self) -> None:
+        self.peers = [Peer() for _ in range(self.replicas)]
+        self.flying: deque[tuple[Entry, Peer | None]] = deque()
+        self.pending: deque[Entry] = deque()
+        self.described: Entry | None = None
+        self.lossless = self.policy == "block"
+        self.queued = not self.lossless or self.replicas > 1
+        self.waiting = 0
+        if self.over:
+            self.done = self.eos_acked = True
+        if self.begin and not self.over:
+            self.acknowledged.add(0, self.begin)
+
+    @property
+    def identity(self) -> bytes | None:
+        """Of the only consumer process, None before its hello."""
+        return self.peers[0].identity
+
+    @property
+    def ready(self) -> bool:
+        """Whether every consumer process has said hello."""
+        return self.over or all(peer.identity is not None for peer in self.peers)
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether no more slots are wanted."""
+        return self.done or self.begin >= END
 
     @property
     def in_flight(self) -> int:
         """Slots offered, wanted, and not acknowledged."""
-        return 0 if self.done else self.offered - self.acked
+        return 0 if self.done else self.open - self.part
 
-    def offer_gap(self, first: int, end: int, reason: str) -> None:
-        """Remember a gap until it is acknowledged."""
-        if self.gaps and self.gaps[-1][1:] == (first, reason):
-            first = self.gaps.pop()[0]
-        self.gaps.append((first, end, reason))
+    def hear(self, peer: Peer, finished: Sequence[Sequence[int]], eos: bool = False) -> None:
+        """Take what one consumer process says: of those that share the edge, what all have noted is finished."""
+        if len(self.peers) == 1:
+            self.acknowledge(finished, eos)
+            return
+        peer.acked = max(peer.acked, finished[0][1] if finished and not finished[0][0] else 0)
+        peer.eos_acked = peer.eos_acked or eos
+        done = min(other.acked for other in self.peers)
+        self.acknowledge([(0, done)] if done else [], all(other.eos_acked for other in self.peers))
 
     def acknowledge(self, finished: Iterable[Sequence[int]], eos: bool = False) -> None:
         """Take what the consumer has finished; saying it again changes nothing."""
+        acknowledged = self.acknowledged
         for first, end in finished:
-            self.acknowledged.add(first, end)
-        self.acked = len(self.acknowledged)
+            acknowledged.add(first, end)
         self.eos_acked = self.eos_acked or eos
-        while self.gaps and self.acknowledged.covers(*self.gaps[0][:2]):
-            first, end, reason = self.gaps.popleft()
-            self.dropped[reason] = self.dropped.get(reason, 0) + end - first
+        flying = self.flying
+        while flying and acknowledged.covers((entry := flying[0][0]).first, entry.end):
+            if entry.first == entry.end and not entry.describes:
+                break  # the end stays, for a consumer that comes back
+            flying.popleft()
+            self.open -= entry.end - entry.first
+            if entry.describes:
+                self.described = entry
+        self.part = 0
+        if flying:  # an entry of which a part is acknowledged
+            entry = flying[0][0]
+            self.part = min(acknowledged.prefix(entry.first), entry.end) - entry.first
 
     def account(self) -> dict[str, Any]:
-        """Return the account of the edge, in slots: offered = acknowledged + dropped + in flight."""
-        dropped = dict(self.dropped)
-        for first, end, reason in self.gaps:
-            acked = (end - first) - self.acknowledged.minus(first, end)
-            if acked:
-                dropped[reason] = dropped.get(reason, 0) + acked
-        gone = sum(dropped.values())
-        if self.done and self.offered > self.acked:
-            dropped["done"] = self.offered - self.acked
+        """Return the producer's half of the account, in slots; what became of them, the consumer knows."""
         return {
             "edge": self.edge,
-            "policy": "block",
+            "policy": self.policy,
             "offered": self.offered,
-            "acknowledged": self.acked - gone,
-            "dropped": dropped,
             "in_flight": self.in_flight,
+            "done": self.unwanted,
             "redelivered": self.redelivered,
         }
 
 
-@dataclass(slots=True)
-class Entry:
-    """What an outlet keeps until every consumer has finished it."""
+class Tap:
+    """Where anybody may listen to a stream: lossy, never in its way, and free while nobody does."""
 
-    first: int
-    end: int
-    parts: Sequence[Any]
-    describes: bool = False
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], stream: str) -> None:
+        self.stream, self.topic = stream, stream.encode() + b"\0"
+        self.listeners = 0
+        self._subscribed: Counter[bytes] = Counter()
+        self._description: list[Any] = []
+        self._end: list[Any] = []
+        self._described_at = 0
+        self.socket = context.socket(zmq.XPUB)
+        self.socket.set(zmq.XPUB_VERBOSER, 1)
+        self.socket.set(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION)
+        self.socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_WITHIN)
+        self.socket.set(zmq.LINGER, 1000)
+
+    def bind(self, endpoint: str) -> None:
+        """Bind it.
+
+        raises BindError naming the stream and the endpoint
+        """
+        _bind(self.socket, endpoint, self.stream)
+
+    def close(self) -> None:
+        """Close it; what is queued is sent for up to a tenth of a second."""
+        self.socket.close(linger=100)
+
+    def describe(self, parts: list[Any], bytes_per_slot: int) -> None:
+        """Keep the description for listeners to come."""
+        self._description, self._end = parts, []
+        self.socket.set(zmq.SNDHWM, max(2, min(1000, TAP_BYTES // bytes_per_slot)))
+
+    def send(self, parts: Sequence[Any], ends: bool = False) -> None:
+        """Send a message to whoever listens."""
+        if ends:
+            self._end = list(parts)
+        if self.listeners:
+            send(self.socket, parts)
+
+    def serve(self, now: int) -> None:
+        """Take subscriptions; describe the stream to new listeners and once a second."""
+        news = False
+        for _ in range(MOST_SUBSCRIPTIONS):
+            if not self.socket.get(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+                break
+            news = self._hear(self.socket.recv()) or news
+        if self.listeners and self._description and (news or now - self._described_at > DESCRIBE_EVERY):
+            self._described_at = now
+            send(self.socket, self._description)
+            if self._end:
+                send(self.socket, self._end)
+
+
+    def _hear(self, message: bytes) -> bool:
+        """Count a subscription to this stream, or its end; return whether somebody has joined."""
+        topic, joins = message[1:], message[:1] == b"\x01"
+        if not self.topic.startswith(topic):
+            return False
+        if joins:
+            self._subscribed[topic] += 1
+        elif message[:1] == b"\0" and self._subscribed[topic]:
+            self._subscribed[topic] -= 1
+        self.listeners = self._subscribed.total()
+        return joins
+
+
+def _bind(socket: zmq.Socket[bytes], endpoint: str, stream: str) -> None:
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise BindError(f"{stream}: cannot bind {endpoint}: {error}") from None
 
 
 class Outlet:
     """The producer's end: one output port, all its edges, and its tap.
 
-    stream: "block.port"    links: one a consumer    token: only consumers that know it are served
+    stream: "block.port"    links: one an edge    token: only consumers that know it are served
+    tap: where its listeners are, None to make one    begin: the slot from which it is sent (again)
+    sparse: whether other processes send the rest of the stream
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], stream: str, links: Sequence[Link], token: str) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        stream: str,
+        links: Sequence[Link],
+        token: str,
+        tap: Tap | None = None,
+        begin: int | None = None,
+        sparse: bool = False,
+    ) -> None:
         self.stream, self.links, self.token = stream, list(links), token
         self.topic = stream.encode() + b"\0"
         self.refused = 0
-        self.next_slot: int | None = None
+        self.next_slot, self.sparse = begin, sparse
         self.ended: Eos | None = None
-        self._ring: deque[Entry] = deque()
+        self.tapped = tap or Tap(context, stream)
         self._describe: list[Any] = []
-        self._base_describe: list[Any] = []
-        self._by_identity: dict[bytes, Link] = {}
+        self._by_identity: dict[bytes, tuple[Link, Peer]] = {}
         self._per_slot = 1
         self._seq = 0
-        self._listeners = 0
-        self._described_at = 0
         self.socket = context.socket(zmq.ROUTER)
         self.socket.set(zmq.ROUTER_MANDATORY, 1)
         self.socket.set(zmq.SNDHWM, 0)
-        self.socket.set(zmq.RCVHWM, 0)
+        self.socket.set(zmq.RCVHWM, 1000)
         self.socket.set(zmq.MAXMSGSIZE, MAX_HEADER)
-        self.tap = context.socket(zmq.XPUB)
-        self.tap.set(zmq.XPUB_VERBOSER, 1)
-        self.tap.set(zmq.MAXMSGSIZE, MAX_HEADER)
-        for socket in (self.socket, self.tap):
-            socket.set(zmq.LINGER, 1000)
+        self.socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_WITHIN)
+        self.socket.set(zmq.LINGER, 1000)
 
-    def bind(self, endpoint: str, tap_endpoint: str) -> None:
-        """Bind the edge and the tap.
+    @property
+    def tap(self) -> zmq.Socket[bytes]:
+        """The socket of the tap."""
+        return self.tapped.socket
+
+    def bind(self, endpoint: str, tap_endpoint: str | None = None) -> None:
+        """Bind the edge, and the tap where it is not bound yet.
 
         raises BindError naming the stream and the endpoint
         """
-        for socket, address in ((self.socket, endpoint), (self.tap, tap_endpoint)):
-            try:
-                socket.bind(address)
-            except zmq.ZMQError as error:
-                raise BindError(f"{self.stream}: cannot bind {address}: {error}") from None
+        _bind(self.socket, endpoint, self.stream)
+        if tap_endpoint is not None:
+            self.tapped.bind(tap_endpoint)
 
-    def close(self) -> None:
-        """Close both sockets; what is queued is sent for up to a second, to a listener for a tenth of it."""
-        self.socket.close()
-        self.tap.close(linger=100)
+    def close(self, linger: int = 1000, tap: bool = True) -> None:
+        """Close the sockets; what is queued is sent for so long [ms]."""
+        self.socket.close(linger=linger)
+        if tap:
+            self.tapped.close()
 
     @property
     def ready(self) -> bool:
         """Whether every consumer has said hello."""
-        return all(link.identity is not None for link in self.links)
+        return all(link.ready for link in self.links)
 
     def room(self, count: int) -> bool:
-        """Return whether so many more slots may be offered to every consumer."""
+        """Return whether so many more slots may be offered to every lossless consumer."""
         for link in self.links:
-            ahead = link.offered - link.acked
-            if ahead and not link.done and ahead + count > link.limit:
+            ahead = link.open - link.part
+            if ahead and link.lossless and not link.done and ahead + count > link.limit:
                 return False
         return True
 
     @property
     def unwanted(self) -> bool:
         """Whether every consumer has said that it wants no more."""
-        return bool(self.links) and all(link.done for link in self.links)
+        return bool(self.links) and all(link.unwanted for link in self.links)
 
     @property
     def flushed(self) -> bool:
@@ -233,10 +396,19 @@ class Outlet:
         """Describe the stream to every consumer, now and when they join."""
         self._describe = encode(Describe(self.stream, info), self.topic)
         self._per_slot = max(1, info.bytes_per_slot)
-        self.tap.set(zmq.SNDHWM, max(2, min(1000, TAP_BYTES // self._per_slot)))
+        self.tapped.describe(self._describe, self._per_slot)
         for link in self.links:
             self._grant(link, link.slots, link.nbytes)
         self._put(Entry(0, 0, self._describe, describes=True))
+        if self.next_slot is not None:
+            self._bridge(self.next_slot)
+
+    def _bridge(self, begin: int) -> None:
+        """Tell lossy consumers of slots that are not made again for them."""
+        for link in self.links:
+            if not link.lossless and link.begin < begin and not link.over:
+                self._queue(link, Entry(link.begin, begin, None, link.policy))
+                link.begin = begin
 
     def emit(self, item: Frame | Gap | Eos) -> None:
         """Offer a frame, a gap or the end to every consumer, and to whoever listens at the tap."""
@@ -244,49 +416,131 @@ class Outlet:
             self.ended = item
             self._put(Entry(item.first, item.first, encode(item, self.topic)))
             return
+        if self.next_slot is not None and item.first < self.next_slot:
+            if item.end <= self.next_slot:
+                return  # made again, and finished before
+            item = cut(item, self.next_slot, self._whole(item))[1]
         self._seq += 1
         item.seq = self._seq
         first, count = item.first, item.count
-        reason = None
+        reason = ""
         if type(item) is Frame:
             item.sent = time.monotonic_ns()
         elif isinstance(item, Gap):
             reason = item.reason
         self.next_slot = first + count
         for link in self.links:
-            if not link.done:
+            if link.over or not link.done:
                 link.offered += count
-                if reason is not None:
-                    link.offer_gap(first, first + count, reason)
-        if self.links or self._listeners:
-            self._put(Entry(first, first + count, encode(item, self.topic)))
+        if self.links or self.tapped.listeners:
+            self._put(Entry(first, first + count, encode(item, self.topic), reason))
+
+    def _whole(self, item: Frame | Gap) -> frozenset[str]:
+        if isinstance(item, Gap):
+            return frozenset()
+        return frozenset(name for name, array in item.arrays.items() if not array.ndim or len(array) != item.count)
 
     def _put(self, entry: Entry) -> None:
-        if self.links:
-            self._ring.append(entry)
-            for link in self.links:
-                if link.identity is not None and not link.done:
-                    self._send(link, entry.parts)
-        if self._listeners:
-            send(self.tap, entry.parts)
+        for link in self.links:
+            if link.done:
+                continue
+            if entry.end > entry.first and entry.end <= link.begin:
+                continue
+            if link.queued:
+                self._queue(link, entry)
+                continue
+            link.flying.append((entry, None))
+            link.open += entry.end - entry.first
+            if link.peers[0].identity is not None:
+                self._send(link.peers[0], entry)
+        self.tapped.send(entry.parts or (), ends=entry.first == entry.end and not entry.describes)
+
+    def _queue(self, link: Link, entry: Entry) -> None:
+        """Let an entry wait for its turn; a full queue of a lossy edge loses slots, each a gap in its place."""
+        link.pending.append(entry)
+        link.open += entry.end - entry.first
+        if entry.is_data:
+            link.waiting += entry.end - entry.first
+            if not self._pump(link) and not link.lossless:
+                self._shed(link)
+            return
+        if entry.reason and not link.lossless:
+            self._merge(link.pending, len(link.pending) - 1)
+        self._pump(link)
+
+    def _shed(self, link: Link) -> None:
+        pending = link.pending
+        most = 0 if link.policy == "latest" else link.slots
+        while link.waiting > most:
+            data = [at for at, entry in enumerate(pending) if entry.is_data]
+            if len(data) < 2:
+                return  # one frame is kept, however long it is
+            at = data[-1] if link.policy == "drop_newest" else data[0]
+            entry = pending[at]
+            link.waiting -= entry.end - entry.first
+            pending[at] = Entry(entry.first, entry.end, None, link.policy)
+            self._merge(pending, at)
+
+    def _merge(self, pending: deque[Entry], at: int) -> None:
+        """Join a gap with the one before it; where many wait, with one for another reason too."""
+        if at == 0:
+            return
+        before, entry = pending[at - 1], pending[at]
+        same = before.reason == entry.reason or len(pending) > MOST_PENDING
+        if before.reason and same and before.end == entry.first:
+            pending[at - 1] = Entry(before.first, entry.end, None, entry.reason)
+            del pending[at]
+
+    def _pump(self, link: Link) -> bool:
+        """Send what waits and may go; return whether nothing waits any more."""
+        pending = link.pending
+        while pending:
+            entry = pending[0]
+            if entry.end == entry.first:
+                if not link.ready:
+                    return False
+                for peer in link.peers:
+                    self._send(peer, entry)
+                link.flying.append((entry, None))
+            else:
+                peer = self._freest(link)
+                if peer is None:
+                    return False
+                if entry.parts is None:
+                    gap = Gap(entry.first, entry.end - entry.first, entry.reason)
+                    entry.parts = encode(gap, self.topic)
+                peer.sent += entry.end - entry.first if entry.is_data else 0
+                link.flying.append((entry, peer))
+                self._send(peer, entry)
+                link.waiting -= entry.end - entry.first if entry.is_data else 0
+            pending.popleft()
+        return True
+
+    def _freest(self, link: Link) -> Peer | None:
+        """The consumer process with the most room, None where all have work enough."""
+        best = None
+        for peer in link.peers:
+            if peer.identity is not None and peer.sent < peer.credit:
+                best = peer if best is None or peer.credit - peer.sent > best.credit - best.sent else best
+        return best
 
     def _grant(self, link: Link, slots: int, nbytes: int) -> None:
         link.slots, link.nbytes = slots, nbytes
         link.limit = fitting(slots, nbytes, link.least, self._per_slot)
 
-    def _send(self, link: Link, parts: Sequence[Any]) -> None:
+    def _send(self, peer: Peer, entry: Entry) -> None:
         try:
-            _send(self.socket, link.identity or b"", _MORE)
-            send(self.socket, parts)
+            _send(self.socket, peer.identity or b"", _MORE)
+            send(self.socket, entry.parts or ())
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
-            link.identity = None  # gone; it says hello when it is back, and gets what it has not finished
+            peer.identity = None  # gone; it says hello when it is back, and gets what it has not finished
 
     def service(self) -> bool:
         """Take what consumers say; return whether an acknowledgement came."""
         moved = False
-        while True:
+        for _ in range(MOST_MESSAGES):  # whoever floods us with messages does not keep us from our work
             try:
                 parts = receive(self.socket)
             except zmq.Again:
@@ -295,19 +549,21 @@ class Outlet:
                 moved = self._take(parts[0], decode(parts[1:])) or moved
             except FrameError:
                 self.refused += 1
-        if moved:
-            self._forget()
         return moved
 
     def _take(self, identity: bytes, message: Message) -> bool:
         if isinstance(message, Hello):
             return self._welcome(identity, message)
-        link = self._by_identity.get(identity)
-        if link is None or _last(message) > (self.next_slot or 0):
+        known = self._by_identity.get(identity)
+        if known is None or (not self.sparse and _last(message) > max(self.next_slot or 0, known[0].begin)):
             self.refused += 1
             return False
+        link, peer = known
         if isinstance(message, Acknowledge | Heartbeat):
-            link.acknowledge(message.finished, message.eos)
+            link.hear(peer, message.finished, message.eos)
+            if link.queued:
+                peer.credit = max(peer.credit, message.credit)
+                self._pump(link)
             return True
         if isinstance(message, Credit):
             self._grant(link, message.slots, message.nbytes)
@@ -320,38 +576,36 @@ class Outlet:
         return False
 
     def _welcome(self, identity: bytes, hello: Hello) -> bool:
-        link = next((link for link in self.links if link.edge == hello.edge), None)
-        if link is None or not secrets.compare_digest(hello.token.encode(), self.token.encode()):
+        link = next((link for link in self.links if link.edge == hello.edge and not link.over), None)
+        if (
+            link is None
+            or not secrets.compare_digest(hello.token.encode(), self.token.encode())
+            or not 0 <= hello.replica < len(link.peers)
+        ):
             self.refused += 1
             return False
-        self._by_identity = {known: other for known, other in self._by_identity.items() if other is not link}
-        self._by_identity[identity] = link
-        link.identity = identity
-        link.acknowledge(hello.finished)
+        peer = link.peers[hello.replica]
+        self._by_identity = {known: other for known, other in self._by_identity.items() if other[1] is not peer}
+        self._by_identity[identity] = (link, peer)
+        back = peer.identity is not None or bool(peer.sent)
+        peer.identity, peer.credit, peer.sent = identity, 1, 0
+        link.hear(peer, hello.finished)
         self._grant(link, hello.slots, hello.nbytes)
-        if self._base_describe:
-            self._send(link, self._base_describe)
-        for entry in self._ring:
-            if entry.first == entry.end or not link.acknowledged.covers(entry.first, entry.end):
-                self._send(link, entry.parts)
+        if link.described:
+            self._send(peer, link.described)
+        for entry, whose in link.flying:
+            if (whose is None or whose is peer) and not link.acknowledged.covers(entry.first, entry.end):
+                link.redelivered += (entry.end - entry.first) if back else 0
+                self._send(peer, entry)
+            elif entry.first == entry.end:
+                self._send(peer, entry)
+        if link.queued:
+            self._pump(link)
         return True
 
-    def _forget(self) -> None:
-        """Drop entries from the left that every consumer has finished."""
-        ring, finished = self._ring, self.finished()
-        while ring:
-            entry = ring[0]
-            if entry.describes:
-                self._base_describe = list(entry.parts)
-            elif entry.first == entry.end:
-                break  # the end stays, for a consumer that comes back
-            elif finished is not None and not finished.covers(entry.first, entry.end):
-                break
-            ring.popleft()
-
     def finished(self) -> SlotSet | None:
-        """Return the slots that every consumer has finished; None when there is no consumer to ask."""
-        wanting = [link for link in self.links if not link.done]
+        """Return the slots that every lossless consumer has finished; None when there is none to ask."""
+        wanting = [link for link in self.links if link.lossless and not link.eos_acked and link.begin < END]
         if not wanting:
             return None
         both = wanting[0].acknowledged
@@ -361,34 +615,44 @@ class Outlet:
 
     def serve_tap(self, now: int) -> None:
         """Take subscriptions; describe the stream to new listeners and once a second."""
-        news = False
-        while self.tap.get(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
-            message = self.tap.recv()
-            if message[:1] == b"\x01":
-                self._listeners, news = self._listeners + 1, True
-            elif message[:1] == b"\x00":
-                self._listeners = max(0, self._listeners - 1)
-        if self._listeners and self._describe and (news or now - self._described_at > DESCRIBE_EVERY):
-            self._described_at = now
-            send(self.tap, self._describe)
-            if self.ended is not None:
-                send(self.tap, encode(self.ended, self.topic))
+        self.tapped.serve(now)
 
     def account(self) -> list[dict[str, Any]]:
-        """Return the account of every edge."""
+        """Return the producer's half of the account of every edge."""
         return [link.account() for link in self.links]
 
 
 def _last(message: Message) -> int:
-    """The slot after the last that a consumer says to have finished."""
+    """The slot after the last that a consumer says to have finished, or before which it wants no more."""
     finished = message.finished if isinstance(message, Acknowledge | Heartbeat | Done) else ()
-    return finished[-1][1] if finished else 0
+    if not finished:
+        return 0
+    first, end = finished[-1]
+    return first if isinstance(message, Done) and end == END else end
+
+
+class Wire:
+    """The connection of an inlet to one process of its producer."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], edge: str, epoch: int) -> None:
+        self.described: Describe | None = None
+        self.last = -1
+        self.endpoint = ""
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.set(zmq.IDENTITY, f"{edge}#{epoch}#{secrets.token_hex(16)}".encode()[-250:])
+        self.socket.set(zmq.RCVHWM, 0)
+        self.socket.set(zmq.SNDHWM, 0)
+        self.socket.set(zmq.MAXMSGSIZE, MAX_BYTES)
+        self.socket.set(zmq.LINGER, 1000)
 
 
 class Inlet:
     """The consumer's end of one edge.
 
     edge: "block.port > block.port"    slots, nbytes: the credit that it grants
+    replica: which of the processes of its block this is    producers: how many processes send
+    begin: the first slot that is needed, None where the stream may begin anywhere
+    allowance: slots in hand that it asks for on a queued edge, 0 on others
     """
 
     def __init__(
@@ -401,68 +665,143 @@ class Inlet:
         nbytes: int,
         epoch: int = 0,
         on_error: Callable[[str], None] = lambda text: None,
+        replica: int = 0,
+        producers: int = 1,
+        begin: int | None = None,
+        allowance: int = 0,
     ) -> None:
         self.edge, self.token, self.slots, self.nbytes, self.epoch = edge, token, slots, nbytes, epoch
+        self.replica, self.allowance = replica, allowance
         self.errors: dict[str, int] = {}
-        self.finished = SlotSet()
-        self.next_slot: int | None = None
+        self.finished = SlotSet([(0, begin)] if begin else [])
+        self.next_slot = begin
         self.ended = False
+        self.taken = 0
         self._on_error = on_error
         self._eos_finished: bool = False
         self._came = self._known = self._owed = 0
         self._owed_since = self._told_at = 0
+        self._credit = 0
         self._window = slots
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.set(zmq.IDENTITY, f"{edge}#{epoch}#{secrets.token_hex(4)}".encode()[-250:])
-        self.socket.set(zmq.RCVHWM, 0)
-        self.socket.set(zmq.SNDHWM, 0)
-        self.socket.set(zmq.MAXMSGSIZE, MAX_BYTES)
-        self.socket.set(zmq.LINGER, 1000)
+        self._early: list[tuple[int, int, Frame | Gap, Describe | None]] = []
+        self._described: Describe | None = None
+        self._eos: Eos | None = None
+        self._known = len(self.finished)
+        self._context = context
+        self.wires = [Wire(context, edge, epoch) for _ in range(producers)]
 
-    def connect(self, endpoint: str) -> None:
-        """Connect and introduce ourselves."""
-        self.socket.connect(endpoint)
-        self._say(Hello(self.token, self.edge, 0, self.epoch, list(self.finished), self.slots, self.nbytes))
+    @property
+    def socket(self) -> zmq.Socket[bytes]:
+        """The socket to the producer, the first where it has several processes."""
+        return self.wires[0].socket
 
-    def close(self) -> None:
-        """Close the socket; what is queued is sent for up to a second."""
-        self.socket.close()
+    def connect(self, *endpoints: str) -> None:
+        """Connect to each process of the producer and introduce ourselves."""
+        for wire, endpoint in zip(self.wires, endpoints, strict=True):
+            wire.endpoint = endpoint
+            wire.socket.connect(endpoint)
+            self.greet(wire)
+
+    def greet(self, wire: Wire) -> None:
+        """Say hello, at the first connection and at each that follows."""
+        told = self.finished.ranges()
+        send(
+            wire.socket, encode(Hello(self.token, self.edge, self.replica, self.epoch, told, self.slots, self.nbytes))
+        )
+        if self.allowance:
+            send(wire.socket, encode(Acknowledge(told, self._eos_finished, self.allowance)))
+
+    def cut(self) -> None:
+        """Break the connections and make new ones, as a failing link would; nothing is lost by it."""
+        for number, wire in enumerate(self.wires):
+            wire.socket.close(linger=0)
+            fresh = Wire(self._context, self.edge, self.epoch)
+            fresh.endpoint, fresh.described = wire.endpoint, wire.described
+            fresh.socket.connect(wire.endpoint)
+            self.wires[number] = fresh
+            self.greet(fresh)
+        self.taken, self._credit = 0, self.allowance
+
+    def close(self, linger: int = 1000) -> None:
+        """Close the sockets; what is queued is sent for so long [ms]."""
+        for wire in self.wires:
+            wire.socket.close(linger=linger)
 
     def _say(self, message: Message) -> None:
-        send(self.socket, encode(message))
+        for wire in self.wires:
+            send(wire.socket, encode(message))
 
     def receive(self, most: int = 64) -> list[Item]:
-        """Return up to `most` items in slot order, each once; a bad message is counted, and its slots are missing."""
+        """Return up to some `most` items in slot order, each once; a bad message is counted, its slots are missing."""
         items: list[Item] = []
+        for wire in self.wires:
+            self._read(wire, items, most)
+        return items
+
+    def _read(self, wire: Wire, items: list[Item], most: int) -> None:
+        lone = len(self.wires) == 1
         for turn in range(most):
-            if turn == 1 and not self.socket.get(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            if turn == 1 and not wire.socket.get(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
                 break  # a frame mostly comes alone; to be told so costs less than to try
             try:
-                parts = receive(self.socket)
+                parts = receive(wire.socket)
             except zmq.Again:
                 break
             try:
                 message = decode(parts)
             except FrameError as error:
                 self._count(error)
+                self.taken += 1
                 continue
             if type(message) is Frame or isinstance(message, Gap):
-                self._order(message, items)
+                if type(message) is Frame:
+                    self.taken += message.count
+                if lone:
+                    self._order(message, items)
+                else:
+                    wire.last = message.end
+                    insort(self._early, (message.first, message.end, message, wire.described), key=_first)
+                    self._release(items)
             elif isinstance(message, Describe):
                 self._window = fitting(self.slots, self.nbytes, 1, message.info.bytes_per_slot)
-                items.append(message)
+                wire.described = message
+                if lone or self._described is None:
+                    self._described = message
+                    items.append(message)
             elif isinstance(message, Eos) and not self.ended:
+                self._eos = message
+                wire.last = END
+                if lone:
+                    self.ended = True
+                    items.append(message)
+                else:
+                    self._release(items)
+
+    def _release(self, items: list[Item]) -> None:
+        """Pass on what comes next in slot order, from whichever process; each sends its own in order."""
+        early = self._early
+        while early:
+            first, _, item, described = early[0]
+            expected = self.next_slot or 0
+            if first > expected and not all(wire.last > expected for wire in self.wires):
+                break
+            early.pop(0)
+            if described is not None and described != self._described:
+                self._described = described
+                items.append(described)
+            self._order(item, items)
+        if self._eos is not None and not early and not self.ended:
+            if all(wire.last >= END for wire in self.wires) or (self.next_slot or 0) >= self._eos.first:
                 self.ended = True
-                items.append(message)
-        return items
+                items.append(self._eos)
 
     def _order(self, item: Frame | Gap, items: list[Item]) -> None:
         expected = item.first if self.next_slot is None else self.next_slot
-        if item.first < expected:
+        if item.end <= expected:
             self._owed = max(1, self._owed)  # a duplicate: acknowledge again, at once
             return
-        self.next_slot = item.first + item.count
-        self._came += self.next_slot - expected
+        self._came += item.end - max(expected, item.first)
+        self.next_slot = item.end
         items.append(item)
 
     def _count(self, error: FrameError) -> None:
@@ -482,32 +821,54 @@ class Inlet:
         self._owed += max(owed, 1)
         self.finished, self._known, self._eos_finished = finished, known, eos
 
+    def offer(self, backlog: int) -> None:
+        """Ask for more on a queued edge: so many of the slots that came wait still."""
+        credit = self.taken - backlog + self.allowance
+        if self.allowance and credit > self._credit:
+            self._credit = credit
+            self._say(Acknowledge(self.finished.ranges(), self._eos_finished, credit))
+
     @property
     def owes(self) -> bool:
         """Whether something is finished that the producer has not been told."""
         return self._owed > 0
 
-    def flush(self, idle: bool) -> None:
-        """Acknowledge when a quarter window is owed, when the end is, after 2 ms, or when the queue ran empty.
+    def due(self, idle: bool) -> bool:
+        """Return whether it is time to acknowledge.
 
-        An idle consumer of a fast stream would acknowledge every frame, at the cost of the producer; so it lets a
-        moment pass between acknowledgements while the producer has half its window left and does not wait for them.
+        That is when a quarter window is owed, when the end is, after 2 ms, or when the queue ran empty. An idle
+        consumer of a fast stream would acknowledge every frame, at the cost of the producer; so it lets a moment pass
+        between acknowledgements while the producer has half its window left and does not wait for them.
         """
         if not self._owed:
-            return
+            return False
         now = time.monotonic_ns()
-        due = self._owed * 4 >= self._window or self._eos_finished or now - self._owed_since > ACK_WITHIN
-        if not due and idle:
-            open_ = self._came - self._known + self._owed
-            due = open_ * 2 >= self._window or now - self._told_at > ACK_APART
-        if due:
-            self._owed, self._told_at = 0, now
-            self._say(Acknowledge(list(self.finished), self._eos_finished))
+        if self._owed * 4 >= self._window or self._eos_finished or now - self._owed_since > ACK_WITHIN:
+            return True
+        if not idle:
+            return False
+        open_ = self._came - self._known + self._owed
+        return open_ * 2 >= self._window or now - self._told_at > ACK_APART
+
+    def tell(self) -> None:
+        """Acknowledge now."""
+        self._owed, self._told_at = 0, time.monotonic_ns()
+        self._say(Acknowledge(self.finished.ranges(), self._eos_finished, self._credit))
+
+    def flush(self, idle: bool) -> None:
+        """Acknowledge if it is time."""
+        if self.due(idle):
+            self.tell()
 
     def heartbeat(self) -> None:
         """Tell the producer that we live, and repeat our acknowledgement."""
-        self._say(Heartbeat(list(self.finished), self._eos_finished))
+        self._say(Heartbeat(self.finished.ranges(), self._eos_finished, self._credit))
 
-    def done(self) -> None:
-        """Tell the producer that we want no more."""
-        self._say(Done(list(self.finished)))
+    def done(self, cut: int) -> None:
+        """Tell the producer that we want nothing from slot `cut` on."""
+        wanted = self.finished & SlotSet([(0, cut)])
+        self._say(Done([*wanted.ranges(), (cut, END)]))
+
+
+def _first(entry: tuple[int, int, Frame | Gap, Describe | None]) -> int:
+    return entry[0]

@@ -36,7 +36,7 @@ class NmseSink(Block):
             self._names, self._means = names, {name: NmseMean() for name in names.values()}
             self._bound = NmseMean()
             self._unsound: dict[str, list[int]] = {}
-            self._bounded: set[int] = set()
+            self._bounded: int | None = None
         self._measured = {s: info for s, info in estimate.items() if info.operator is not None and info.geometry}
         self._judge = next(iter(self._measured), None) if self.crb and truth.axes["path"] <= MOST_PATHS else None
 
@@ -55,22 +55,36 @@ class NmseSink(Block):
     def _add_bound(self, truth: dict[str, NDArray[Any]], info: StreamInfo) -> None:
         if info.operator is None or info.geometry is None:
             return
-        fresh = [row for row, draw in enumerate(truth["draw"].tolist()) if self._is_new(draw)]
-        if fresh:
-            gain, u, v, mask = (truth[name][fresh] for name in ("gain", "u", "v", "mask"))
-            noise_var_w = info.operator.weights.shape[-1] * truth["antenna_noise_var"][fresh]
-            bound = crb_channel(gain, u, v, mask, info.operator, info.geometry, noise_var_w)
-            self._bound.add(truth["draw"][fresh], bound)
+        for row, draw in enumerate(truth["draw"].tolist()):
+            if self._bounded is None or draw > self._bounded:
+                # One draw a call: in batches the last bit would depend on how the slots are framed.
+                one = slice(row, row + 1)
+                gain, u, v, mask = (truth[name][one] for name in ("gain", "u", "v", "mask"))
+                noise_var_w = info.operator.weights.shape[-1] * truth["antenna_noise_var"][one]
+                bound = crb_channel(gain, u, v, mask, info.operator, info.geometry, noise_var_w)
+                self._bound.add(draw, bound)
+                self._bounded = draw
 
-    def _is_new(self, draw: int) -> bool:
-        known = draw in self._bounded
-        self._bounded.add(draw)
-        return not known
+    def snapshot(self) -> dict[str, Any]:
+        """Return what was judged so far; its size does not depend on how much that was."""
+        return {
+            "means": {name: mean.snapshot() for name, mean in self._means.items()},
+            "bound": self._bound.snapshot(),
+            "bounded": self._bounded,
+            "unsound": {name: list(found) for name, found in self._unsound.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what was judged."""
+        self._means = {name: NmseMean.restore(mean) for name, mean in state["means"].items()}
+        self._bound, self._bounded = NmseMean.restore(state["bound"]), state["bounded"]
+        self._unsound = {name: list(found) for name, found in state["unsound"].items()}
 
     def results(self) -> dict[str, Any]:
         """Return the judgement of every estimator by its block's name, and the bound.
 
-        Slots whose error is not a finite number are left out of the mean, and said: how many, and the first.
+        Slots whose error is not a finite number are left out of the mean, and said: how many, and the first. So are
+        slots of a draw that returns after a later one: how many.
         """
         judged = {name: mean.result() for name, mean in self._means.items()}
         for name, (count, first) in self._unsound.items():

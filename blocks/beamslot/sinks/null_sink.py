@@ -22,6 +22,14 @@ class NullSink(Block):
         """Count what did not come."""
         self._missed += len(slots)
 
+    def snapshot(self) -> dict[str, int]:
+        """Return the counts."""
+        return {"slots": self._slots, "missed": self._missed}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on from these counts."""
+        self._slots, self._missed = state["slots"], state["missed"]
+
     def results(self) -> dict[str, Any]:
         """Return the counts."""
         return {"slots": self._slots, "missed": self._missed}

@@ -1,0 +1,204 @@
+"""The cores, outlets and inlets of one process for one epoch, put together from its plan and its records."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import zmq
+
+from beamslot.runtime.block import Block
+from beamslot.runtime.core import Core, Input, Resumed
+from beamslot.runtime.graph import DEFAULT_BYTES, EdgeSpec, frame_slots, minimum_window
+from beamslot.runtime.place import Standing
+from beamslot.runtime.plan import Plan
+from beamslot.runtime.resume import begin_of, inputs_of
+from beamslot.runtime.transport import Inlet, Link, Outlet, Tap
+
+Call = Callable[[str, range, Mapping[str, Any]], None]
+
+
+@dataclass
+class Inner:
+    """An edge within the process: arrays are handed over as they are."""
+
+    edge: EdgeSpec
+    core: Core
+    index: int
+    window: int
+    offered: int = 0
+
+
+@dataclass
+class Seat:
+    """A core with what it is connected to.
+
+    inlets: by input, None where the producer is in this process
+    outlets: by port    inner: by port, the edges within the process
+    """
+
+    core: Core
+    chunk: int
+    inlets: list[Inlet | None] = field(default_factory=list[Inlet | None])
+    outlets: dict[str, Outlet] = field(default_factory=dict[str, Outlet])
+    inner: dict[str, list[Inner]] = field(default_factory=dict[str, list[Inner]])
+    unwanted: bool = False
+    declined: bool = False
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.linked: list[Outlet] = []
+
+    @property
+    def consumers(self) -> list[Inner]:
+        """The edges within the process that begin here."""
+        return [inner for row in self.inner.values() for inner in row]
+
+    def room(self) -> bool:
+        """Return whether the next output fits on every lossless edge."""
+        for outlet in self.linked:
+            if not outlet.room(self.chunk):
+                return False
+        for row in self.inner.values():
+            for inner in row:
+                if inner.core.backlog(inner.index) + self.chunk > inner.window and not inner.core.ended:
+                    return False
+        return True
+
+
+class Wiring:
+    """Puts the seats of a process together; `seats` is in topological order."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        context: zmq.Context[zmq.Socket[bytes]],
+        blocks: Mapping[str, Block],
+        taps: Mapping[str, Tap],
+        *,
+        records: Mapping[str, Standing],
+        before: Mapping[str, Core],
+        lock: AbstractContextManager[Any],
+        on_call: Call,
+        on_error: Callable[[str], None],
+    ) -> None:
+        self.plan, self.graph = plan, plan.graph
+        self._context, self._taps, self._on_error = context, taps, on_error
+        self._least, self._frame = minimum_window(plan.graph), frame_slots(plan.graph)
+        self.seats: dict[str, Seat] = {}
+        for name in plan.blocks:
+            if name not in plan.over:
+                core = self._core(name, blocks[name], records.get(name), before.get(name), lock, on_call)
+                self.seats[name] = Seat(core, self._frame[name])
+        for name, seat in self.seats.items():
+            self._connect(name, seat)
+
+    def _core(
+        self,
+        name: str,
+        block: Block,
+        standing: Standing | None,
+        before: Core | None,
+        lock: AbstractContextManager[Any],
+        on_call: Call,
+    ) -> Core:
+        spec, going = self.graph.blocks[name], self.plan.going.get(name)
+        inputs = [
+            Input(spec.kind.inputs[edge.target_port], edge.stream, edge.name) for edge in inputs_of(self.graph, name)
+        ]
+        return Core(
+            block,
+            inputs,
+            lock,
+            resumed=None if going is None else Resumed(going, standing, before),
+            poison=self.plan.poison.get(name, ()),
+            on_call=lambda slots, given: on_call(name, slots, given),
+            sparse=spec.replicas > 1,
+        )
+
+    def _connect(self, name: str, seat: Seat) -> None:
+        plan, graph = self.plan, self.graph
+        resumed = name in plan.going
+        for port, edges in graph.outputs_of(name).items():
+            stream = f"{name}.{port}"
+            seat.inner[port] = [self._inner(seat.core, edge) for edge in edges if graph.is_inner(edge)]
+            links = [self._link(seat.core, edge) for edge in edges if not graph.is_inner(edge)]
+            outlet = Outlet(
+                self._context,
+                stream,
+                links,
+                plan.token,
+                self._taps[stream],
+                begin=seat.core.begin if resumed and seat.core.begin else None,
+                sparse=seat.core.sparse,
+            )
+            seat.outlets[port] = outlet
+        seat.linked = [outlet for outlet in seat.outlets.values() if outlet.links]
+        for index, edge in enumerate(inputs_of(graph, name)):
+            seat.inlets.append(None if graph.is_inner(edge) else self._inlet(name, seat.core, index, edge))
+
+    def _inner(self, core: Core, edge: EdgeSpec) -> Inner:
+        target = self.seats[edge.target].core
+        index = inputs_of(self.graph, edge.target).index(edge)
+        return Inner(edge, target, index, self.graph.windows[edge.name], core.offered)
+
+    def _link(self, core: Core, edge: EdgeSpec) -> Link:
+        over = edge.target in self.plan.over
+        begin = begin_of(self.graph, edge, self.plan.going) if self.plan.going and not over else 0
+        if not edge.lossless and core.base is not None:
+            begin = max(begin, core.base)
+        return Link(
+            edge.name,
+            self.graph.windows[edge.name],
+            edge.nbytes or DEFAULT_BYTES,
+            self._least,
+            edge.policy,
+            max(1, self.graph.blocks[edge.target].replicas),
+            begin=begin,
+            over=over,
+            offered=core.offered,
+        )
+
+    def _inlet(self, name: str, core: Core, index: int, edge: EdgeSpec) -> Inlet:
+        plan = self.plan
+        sparse = core.sparse
+        return Inlet(
+            self._context,
+            edge.name,
+            plan.token,
+            slots=self.graph.windows[edge.name],
+            nbytes=edge.nbytes or DEFAULT_BYTES,
+            epoch=plan.epoch,
+            on_error=self._on_error,
+            replica=plan.replica,
+            producers=max(1, self.graph.blocks[edge.source].replicas),
+            begin=core.begin_of(index) or None,
+            allowance=0 if edge.lossless and not sparse else self._frame[edge.source] + 1 if edge.lossless else 1,
+        )
+
+    def open(self) -> None:
+        """Bind and connect everything."""
+        plan = self.plan
+        for seat in self.seats.values():
+            for outlet in seat.outlets.values():
+                outlet.bind(plan.sockets.edge(outlet.stream, plan.replica, plan.epoch))
+        for name, seat in self.seats.items():
+            for edge, inlet in zip(inputs_of(self.graph, name), seat.inlets, strict=True):
+                if inlet is not None:
+                    inlet.connect(
+                        *(plan.sockets.edge(edge.stream, number, plan.epoch) for number in range(len(inlet.wires)))
+                    )
+
+    def close(self, linger: int) -> None:
+        """Close everything but the taps; what is queued is sent for so long [ms]."""
+        for seat in self.seats.values():
+            for inlet in seat.inlets:
+                if inlet is not None:
+                    inlet.close(linger)
+            for outlet in seat.outlets.values():
+                outlet.close(linger, tap=False)
+
+
+def marked_blocks(plan: Plan) -> int:
+    """Return how many blocks of the graph keep places to go back to."""
+    return sum(spec.kind.resumes() for spec in plan.graph.blocks.values())
