@@ -54,6 +54,7 @@ def test_sending_to_the_dead_says_so_and_does_not_raise() -> None:
     one, other = Control.pair()
     other.close()
     assert not one.send("status")
+    assert one.receive() == []
     assert one.closed
     one.close()
 
@@ -83,3 +84,13 @@ def test_a_side_that_does_not_read_is_noticed_before_a_send_would_wait() -> None
     assert one.free
     one.close()
     other.close()
+
+
+def test_what_the_other_side_said_before_it_went_is_read_after_a_send_that_failed() -> None:
+    one, other = Control.pair()
+    other.send("ended", code=0)
+    other.close()
+    assert not one.send("halt")
+    assert one.receive() == [{"kind": "ended", "code": 0}]
+    assert one.closed
+    one.close()

@@ -134,7 +134,9 @@ def test_a_crashing_relay_is_named_with_slot_seed_and_cause_and_where_its_log_is
     assert report["exit_code"] == 1
     said = "line relay: relay at slots 330..339 (seed 7): RuntimeError: the relay gives up"
     assert re.fullmatch(re.escape(said) + r" \(beamslot_probes\.py:\d+\)", report["problems"][0])
-    assert report["problems"][1:] == [f"relay: its output is in {report['logs']}/relay.log"]
+    logs = report["logs"]
+    told = f"relay: its output is in {logs}/relay.log, what it was given in {logs}/crash-relay-0"
+    assert report["problems"][1:] == [told]
     assert "Traceback" in log(report, "relay")
     assert_balanced(report, reasons=["stopped"])
 

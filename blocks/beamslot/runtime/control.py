@@ -50,8 +50,8 @@ class Control:
         try:
             self.socket.sendall(_LENGTH.pack(len(data)) + data)
         except OSError:
-            self.closed = True
-        return not self.closed
+            return False  # what the other side said before it went may still be there to be read
+        return True
 
     def receive(self) -> list[dict[str, Any]]:
         """Return what has come, without waiting; `closed` tells whether the other side is gone."""

@@ -76,6 +76,7 @@ class Core:
     poison: slots that are not worked on, as they end the block
     on_call: told the slots and the arrays by port before each call
     sparse: whether other processes of the block take the slots that do not come here
+    shared: before this slot all of these have noted what is finished; no restart goes back behind it
     cut, cut_at: whether it ended before its inputs did, and from which slot on it wants nothing    tallies: by input, what became of its slots
     """
 
@@ -90,7 +91,7 @@ class Core:
         on_call: Callable[[range, Mapping[str, Any]], None] | None = None,
         sparse: bool = False,
     ) -> None:
-        self.sparse = sparse
+        self.sparse, self.shared = sparse, 0
         self.block, self.inputs = block, list(inputs)
         lock = lock or nullcontext()
         self._let_go, self._take_back = lock.__exit__, lock.__enter__
@@ -391,7 +392,7 @@ class Core:
     def offered(self) -> int:
         """Slots that have left it before that."""
         if self.sparse:
-            return sum(self.tallies[0].settled.values())
+            return sum(self.tallies[0].counts().values())
         return 0 if self.base is None else max(0, self.begin - self.base)
 
     @property
@@ -405,7 +406,7 @@ class Core:
 
     def account(self, index: int) -> dict[str, Any]:
         """Return what became of the slots of an input that are finished: acknowledged, dropped by reason, unmatched."""
-        settled = dict(self.tallies[index].settled)
+        settled = self.tallies[index].counts(self._begin(index))
         lone = [row[members.index(index)] for members, row in zip(self._members, self._lone, strict=True)
                 if index in members]
         return {
@@ -439,13 +440,28 @@ class Core:
                 self._consumed[0].add(0, downstream.prefix())
             sets = self._consumed if downstream is None else [done & downstream for done in self._consumed]
             out = tuple([done.prefix() for done in sets])
+            if self.cut and min(out) >= self.cut_at:
+                self._want_nothing(out)
+                return
             if out == places[0].out:
                 return
             places[0] = Place(out, out)
         for index, tally in enumerate(self.tallies):
-            tally.settle(self._begin(index))
+            tally.settle(min(self._begin(index), self.shared) if self.sparse else self._begin(index))
         while self.kept and self.kept[0][1].end <= places[0].out[0]:
             self.kept.popleft()
+
+    def _want_nothing(self, out: tuple[int, ...]) -> None:
+        """Note that all before its own end is finished: what came beyond that is nobody's, and need not come again."""
+        for tally in self.tallies:
+            tally.rewind(self.cut_at)
+        self.places[0] = Place(out, (END,) * len(out))
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether it goes on from where it had ended before its inputs did."""
+        going = self._resumed.going
+        return bool(self.inputs) and min(going.needed) >= END > max(going.out)
 
     def _settle_all(self, downstream: SlotSet | None) -> None:
         if self.places[0].out[0] >= END:
@@ -458,7 +474,7 @@ class Core:
         ends = (END,) * len(self._consumed)
         self.places.clear()
         self.places.append(Place(ends, ends, (), state))
-        for tally in self.tallies:
+        for tally in self.tallies if not self.sparse else ():
             tally.settle(END)
 
     def standing(self) -> Standing:
@@ -518,7 +534,9 @@ class Core:
             self._virgin[number] = False
             self._consumed[number].add(0, slots.start)
             self.base = slots.start if self.base is None else self.base
-        self._consumed[number].add(slots.start, slots.stop)
+        stop = min(slots.stop, self.cut_at)
+        if stop > slots.start:
+            self._consumed[number].add(slots.start, stop)
 
     def _run(self, given: Mapping[str, Any], named: range, captured: int) -> Step:
         self.working_on, self.given = named, given

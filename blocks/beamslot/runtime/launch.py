@@ -210,7 +210,7 @@ class Supervisor:
             self._token,
             child.replica,
             going=going,
-            over=frozenset(name for other in self.children if other.over for name in other.blocks),
+            over=self._over(),
             poison={name: frozenset(slots) for name, slots in self._poison.items()},
             suspects={name: slots for name, slots in suspects.items() if slots},
             epoch=self.epoch,
@@ -392,6 +392,7 @@ class Supervisor:
             return
         if now < self._resume_at:
             return
+        self._call_back()
         self.epoch += 1
         self._epoch_directory(self.epoch)
         records = {
@@ -401,8 +402,7 @@ class Supervisor:
             for child in self.children
             for name in child.blocks
         }
-        over = {name for child in self.children if child.over for name in child.blocks}
-        going = resume(self.graph, records, over)
+        going = resume(self.graph, records, self._over())
         self._note_progress(going)
         born: list[Child] = [child for child in self.children if child.dead and not child.over]
         for child in self.children:
@@ -419,6 +419,23 @@ class Supervisor:
             "restart", epoch=self.epoch, processes=[child.name for child in born],
             slots={name: min(place.out) for name, place in going.items()},
         )  # fmt: skip
+
+    def _over(self) -> frozenset[str]:
+        """Blocks all of whose processes have ended in order."""
+        left = {name for child in self.children if not child.over for name in child.blocks}
+        return frozenset(name for name in self.graph.blocks if name not in left)
+
+    def _call_back(self) -> None:
+        """Start replicas again that have ended already, where another of the same block must go on."""
+        over = self._over()
+        for child in self.children:
+            if child.over and child.blocks[0] not in over:
+                if not child.dead:
+                    self._forget(child)
+                    _reap(child.pid, KILL_AFTER)
+                    child.pid, child.dead = 0, True
+                child.over = False
+                _fold(child)
 
     def _note_progress(self, going: Mapping[str, Going]) -> None:
         """Forgive restarts to a process whose blocks have got on since the last one."""
@@ -599,9 +616,10 @@ def _fold(child: Child) -> None:
 
 def _count_stopped(edges: list[dict[str, Any]]) -> None:
     for edge in edges:
-        if edge["in_flight"]:
-            edge["dropped"] = {**edge["dropped"], "stopped": edge["in_flight"]}
-            edge["in_flight"] = 0
+        known = edge["acknowledged"] + sum(edge["dropped"].values())
+        edge["offered"], edge["in_flight"] = max(edge["offered"], known), 0  # a dead producer may not have told all
+        if edge["offered"] > known:
+            edge["dropped"] = {**edge["dropped"], "stopped": edge["offered"] - known}
 
 
 def _die_with(parent: int) -> None:

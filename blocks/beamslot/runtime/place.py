@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from beamslot.frame.checks import MAX_SLOT
-from beamslot.runtime.slots import SlotSet
 
 END = MAX_SLOT - 1
 """The place of a stream that is over: behind every slot."""
@@ -59,12 +58,12 @@ class Tally:
         self._recent.clear()
         self.end = min(self.end, begin)
 
-    def counts(self, finished: SlotSet | None = None) -> dict[str, int]:
-        """Return slots by reason: the settled ones, and of the others those in `finished`; all where it is None."""
+    def counts(self, before: int = END) -> dict[str, int]:
+        """Return slots by reason: the settled ones, and of the others those before a slot."""
         total = dict(self.settled)
         for first, end, reason in self._recent:
-            slots = end - first - (finished.minus(first, end) if finished is not None else 0)
-            if slots:
+            slots = min(end, before) - first
+            if slots > 0:
                 total[reason] = total.get(reason, 0) + slots
         return total
 

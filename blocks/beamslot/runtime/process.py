@@ -45,6 +45,8 @@ MARK_EVERY = 2_000_000
 """An idle block with state notes where it stands so often [ns]; one whose state is dear, less often."""
 RECORD_EVERY = 20_000_000
 """A process that has no producers to acknowledge to records so often [ns]; what it made since, it makes again."""
+SHARE_EVERY = 20_000_000
+"""Replicas are told so often what all of them have noted [ns]."""
 DEAR = 20
 """Noting its state may cost a block one part in so many of its time."""
 CALLS_BETWEEN_POLLS = 64
@@ -82,7 +84,7 @@ class Unit:
         self._halt_at = -1
         self._draining = plan.draining
         self._told_ready = False
-        self._status_at = self._heartbeat_at = self._recorded_at = 0
+        self._status_at = self._heartbeat_at = self._recorded_at = self._shared_at = 0
         self._spent = 0
         self._moved = False
         self._news: Mapping[str, Any] | None = None
@@ -152,6 +154,7 @@ class Unit:
         self._answers: dict[Any, Callable[[], None]] = {}
         self._inlets = [inlet for seat in self.seats.values() for inlet in seat.inlets if inlet is not None]
         self._outlets = [outlet for seat in self.seats.values() for outlet in seat.outlets.values()]
+        self._shares = any(len(link.peers) > 1 for outlet in self._outlets for link in outlet.links)
         for outlet in self._outlets:
             self._listen(outlet.socket, self._serve_consumers)
         for seat in self.seats.values():
@@ -255,6 +258,7 @@ class Unit:
         if inlet is not None:
             for item in inlet.receive():
                 seat.core.feed(index, item)
+            seat.core.shared = inlet.shared
 
     def _serve_consumers(self) -> None:
         for outlet in self._outlets:
@@ -298,6 +302,7 @@ class Unit:
         if paced and captured > time.monotonic_ns():
             return False
         step = seat.core.make(slots, captured)
+        slots = step.slots or slots
         self._sources[name] = slots.stop
         self._record(name, seat, step)
         if paced and slots.stop > now.made:
@@ -411,8 +416,8 @@ class Unit:
         seat.unwanted = bool(seat.linked or consumers) and all(outlet.unwanted for outlet in seat.linked)
         seat.unwanted = seat.unwanted and all(inner.core.ended for inner in consumers)
         core = seat.core
-        if seat.unwanted and seat.inlets and not core.ended:
-            at = max((outlet.next_slot or 0 for outlet in seat.outlets.values()), default=0)
+        if (seat.unwanted or core.was_cut) and seat.inlets and not core.ended:
+            at = core.last if core.was_cut else max((o.next_slot or 0 for o in seat.outlets.values()), default=0)
             core.cut_off(at)
             self._send_all(seat, [(port, Eos(at)) for port in seat.outlets])
 
@@ -473,6 +478,10 @@ class Unit:
 
     def _housekeep(self) -> None:
         now = time.monotonic_ns()
+        if self._shares and now - self._shared_at >= SHARE_EVERY:
+            self._shared_at = now
+            for outlet in self._outlets:
+                outlet.tell_replicas()
         if not self._told_ready and self._is_ready():
             self._told_ready = True
             self._write_record()

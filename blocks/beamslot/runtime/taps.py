@@ -1,7 +1,7 @@
 """Listen to any output port of a running graph: lossy, never in the way of the stream."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import zmq
@@ -16,25 +16,28 @@ SILENCE = 5.0
 
 
 @contextmanager
-def subscribe(endpoint: str, stream: str, high_water: int = 16) -> Generator[zmq.Socket[bytes]]:
-    """Open a subscription to one stream at a tap's endpoint."""
+def subscribe(
+    endpoints: str | Sequence[str], stream: str, high_water: int = 16
+) -> Generator[zmq.Socket[bytes]]:
+    """Open a subscription to one stream at its tap, or at those of all the processes that share it."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.SUB)
     try:
         socket.set(zmq.RCVHWM, high_water)
         socket.set(zmq.MAXMSGSIZE, MAX_BYTES)
         socket.set(zmq.SUBSCRIBE, stream.encode() + b"\0")
-        socket.connect(endpoint)
+        for endpoint in [endpoints] if isinstance(endpoints, str) else endpoints:
+            socket.connect(endpoint)
         yield socket
     finally:
         socket.close(linger=0)
         context.term()
 
 
-def listen(endpoint: str, stream: str, silence: float = SILENCE) -> Iterator[Message]:
+def listen(endpoint: str | Sequence[str], stream: str, silence: float = SILENCE) -> Iterator[Message]:
     """Yield what a stream says, its description first, until it ends; bad messages are skipped.
 
-    endpoint: of the port's tap    stream: "block.port"    silence: how long the tap may say nothing [s]
+    endpoint: of the port's tap, or several where processes share it    stream: "block.port"    silence: how long the tap may say nothing [s]
     raises PeerLost when it says nothing for longer
     """
     described = False

@@ -161,6 +161,7 @@ class Link:
     limit: int = 1
     open: int = 0
     part: int = 0
+    told: int = 0
     acknowledged: SlotSet = field(default_factory=SlotSet)
     eos_acked: bool = False
     done: bool = False
@@ -613,6 +614,16 @@ class Outlet:
             both = both & link.acknowledged
         return both
 
+    def tell_replicas(self) -> None:
+        """Tell processes that share an edge up to where all of them have noted that it is finished."""
+        for link in self.links:
+            if len(link.peers) > 1 and not link.over:
+                done = min(peer.acked for peer in link.peers)
+                if done > link.told:
+                    link.told = done
+                    for peer in link.peers:
+                        self._send(peer, Entry(0, 0, encode(Heartbeat([(0, done)]), self.topic)))
+
     def serve_tap(self, now: int) -> None:
         """Take subscriptions; describe the stream to new listeners and once a second."""
         self.tapped.serve(now)
@@ -623,12 +634,13 @@ class Outlet:
 
 
 def _last(message: Message) -> int:
-    """The slot after the last that a consumer says to have finished, or before which it wants no more."""
+    """The slot after the last that a consumer says to have finished."""
     finished = message.finished if isinstance(message, Acknowledge | Heartbeat | Done) else ()
     if not finished:
         return 0
-    first, end = finished[-1]
-    return first if isinstance(message, Done) and end == END else end
+    if isinstance(message, Done) and finished[-1][1] == END:
+        finished = finished[:-1]  # from where on it wants no more, be it offered yet or not
+    return finished[-1][1] if finished else 0
 
 
 class Wire:
@@ -676,7 +688,7 @@ class Inlet:
         self.finished = SlotSet([(0, begin)] if begin else [])
         self.next_slot = begin
         self.ended = False
-        self.taken = 0
+        self.taken = self.shared = 0
         self._on_error = on_error
         self._eos_finished: bool = False
         self._came = self._known = self._owed = 0
@@ -768,6 +780,8 @@ class Inlet:
                 if lone or self._described is None:
                     self._described = message
                     items.append(message)
+            elif isinstance(message, Heartbeat):
+                self.shared = max(self.shared, _last(message))
             elif isinstance(message, Eos) and not self.ended:
                 self._eos = message
                 wire.last = END
