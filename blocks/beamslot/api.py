@@ -26,8 +26,8 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 class RunResult(Mapping[str, Any]):
     """The report of a run, by key and by attribute: `result["sinks"]["nmse"]`, `result.sinks`, `result.ok`.
 
-    keys: graph, slots, seconds, slots_per_s, late_slots, edges, blocks, end_to_end, sinks, ok, exit_code, problems,
-        notes, logs
+    keys: graph, slots, seconds, slots_per_s, late_slots, edges, blocks, end_to_end, sinks, restarts, ok, exit_code,
+        problems, notes, logs
     """
 
     def __init__(self, report: Mapping[str, Any]) -> None:
@@ -74,6 +74,8 @@ def run(
     seconds: float | None = None,
     pace: float | str | None = None,
     seed: int | None = None,
+    restart: str | None = None,
+    chaos: int | str | None = None,
     blocks: Sequence[str | Path] = (),
     check: bool = True,
 ) -> RunResult:
@@ -83,6 +85,9 @@ def run(
     parameters: values by variable or "block.parameter"
     slots, seconds: how long, instead of what the graph says; one of the two
     pace: 1 or "realtime", inf or "max", or a factor of real time    seed: the run's seed
+    restart: "on_failure" or "never", for blocks whose process ends, unless the graph says so of a block
+    chaos: seed of blows against the run's processes, or "SEED[,every=SECONDS][,actions=kill+stop+cut]"; with it blocks
+        are started again unless `restart` or the graph says otherwise
     blocks: Python files with blocks of one's own
     check: raise when the run fails; else return its report whatever happened
     raises FlowgraphError with every problem of the graph; RunFailed, which carries the report so far
@@ -95,7 +100,7 @@ def run(
         )
     mapping = isinstance(graph, Mapping)
     options = [f"--param={name}={to_text(value)}" for name, value in parameters.items()]
-    given = {"slots": slots, "for": seconds, "pace": pace, "seed": seed}
+    given = {"slots": slots, "for": seconds, "pace": pace, "seed": seed, "restart": restart, "chaos": chaos}
     options += [f"--{name}={value}" for name, value in given.items() if value is not None]
     options += [f"--blocks={path}" for path in blocks]
     text = json.dumps(to_plain(graph)) if mapping else None

@@ -25,7 +25,7 @@ LEGEND = (
     "at pace max mostly queueing"
 )
 NOTES = 12
-"""Newest notes that stand under the live tables."""
+"""Newest notes that stand under the tables."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,29 @@ def outcome(report: Report) -> str:
 
 
 def block_sheet(report: Report) -> Sheet:
-    """Return slots, latency and restarts of each block, and the latency from end to end."""
+    """Return slots, latency and trouble of each block, while it runs its state; and the latency from end to end.
+
+    refused: messages that came from strangers
+    """
+    running = "exit_code" not in report
     rows = [
-        [name, number(block.get("slots") or 0), *_latency(block), number(block.get("restarts") or 0)]
+        [name, *_block(block, running), *_latency(block), *_trouble(block)]
         for name, block in (report.get("blocks") or {}).items()
     ]
     if report.get("end_to_end"):
-        rows.append(["end to end", "", *_latency(report["end_to_end"]), ""])
-    return Sheet(BLOCKS, ("block", "slots", "p50 per call", "p95 per call", "p99 per call", "?restarts"), rows)
+        rows.append(["end to end", "", "", "", *_latency(report["end_to_end"]), "", ""])
+    heads = ("block", "?state", "?replicas", "slots", "p50 per call", "p95 per call", "p99 per call")
+    return Sheet(BLOCKS, (*heads, "?restarts", "?refused"), rows)
+
+
+def _block(block: Mapping[str, Any], running: bool) -> list[str]:
+    replicas = block.get("replicas") or 1
+    state = str(block.get("state") or "") if running else ""
+    return [state, number(replicas) if replicas > 1 else "", number(block.get("slots") or 0)]
+
+
+def _trouble(block: Mapping[str, Any]) -> list[str]:
+    return [number(block.get(key) or 0) for key in ("restarts", "refused")]
 
 
 def _latency(times: Mapping[str, Any]) -> list[str]:
@@ -227,6 +242,8 @@ def closing(report: Report, total: int | None = None) -> RenderableType:
         parts += ["", render(sheet)]
     if any(sheet.title == BLOCKS for sheet in shown):
         parts += ["", Text(LEGEND, style="dim")]
+    if report.get("notes"):
+        parts += ["", *_notes(report)]
     if report.get("logs"):
         parts += ["", Text(f"logs: {report['logs']}")]
     return Group(*parts)
@@ -239,8 +256,11 @@ def live(status: Report, total: int | None = None) -> RenderableType:
         through = min((block.get("slots") or 0 for block in (status.get("blocks") or {}).values()), default=0)
         parts.append(ProgressBar(total=total, completed=min(through, total), width=60))
     parts += [render(sheet) for sheet in (block_sheet(status), flow_sheet(status)) if sheet.rows]
-    parts += [Text(f"! {note}", style="yellow") for note in (status.get("notes") or [])[-NOTES:]]
-    return Group(*parts)
+    return Group(*parts, *_notes(status))
+
+
+def _notes(report: Report) -> list[Text]:
+    return [Text(f"! {note}", style="yellow") for note in (report.get("notes") or [])[-NOTES:]]
 
 
 def to_html(title: str, tables: Iterable[Sheet]) -> str:

@@ -20,6 +20,7 @@ what people do:
   beamslot run flowgraphs/demo.yml -p snr_db=10     run a graph and see what its estimators reach
   beamslot blocks gw_sc_vbi                         what a block takes, gives and can be set to
   beamslot new block my_estimator                   begin a block of your own, with its test and graph
+  beamslot run flowgraphs/lab.yml --chaos 7         see what a graph does when its processes are killed
 
 exit codes: 0 ok, 1 run failed, 2 bad graph or usage, 3 slots lost on a lossless edge, 130 interrupted
 """

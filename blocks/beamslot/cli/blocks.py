@@ -73,7 +73,26 @@ def describe(name: str, kind: "type[Block]") -> dict[str, Any]:
         "inputs": [_port(port) for port in kind.inputs.values()],
         "outputs": [_port(port) for port in kind.outputs.values()],
         "parameters": parameters(kind),
+        "stateful": kind.stateful,
+        "resumes": kind.resumes(),
+        "single": why_single(kind),
     }
+
+
+def why_single(kind: "type[Block]") -> str:
+    """Return why a block of a class cannot have replicas in any graph, or nothing."""
+    from beamslot.runtime import graph
+    from beamslot.runtime.block import Block, RunContext
+
+    class Bare(graph.BlockSpec):
+        def build(self, context: RunContext | None = None) -> Block:
+            required = [name for name, field in self.kind.model_fields.items() if field.is_required()]
+            return self.kind.model_construct(None, **dict.fromkeys(required, 1))
+
+    specs = {"before": Bare("before", Block), "it": Bare("it", kind), "behind": Bare("behind", Block)}
+    edges = [graph.EdgeSpec("before", port, "it", port) for port, one in kind.inputs.items() if not one.optional]
+    edges += [graph.EdgeSpec("it", port, "behind", port) for port in kind.outputs]
+    return graph.why_single(graph.Graph(name="it", blocks=specs, edges=tuple(edges)), "it")
 
 
 def _port(port: "Port") -> dict[str, Any]:
@@ -176,7 +195,18 @@ def _print_block(found: Mapping[str, Any]) -> None:
         out.print()
         heads = ("parameter", "type", "range", "default", "unit", "meaning")
         out.print(render(Sheet("Parameters", heads, rows, left=6)))
+    out.print(f"\nState     {_state(found)}\nReplicas  {_replicas(found)}", markup=False, soft_wrap=True)
     out.print(f"\nIn a flowgraph\n{example(found)}", markup=False)
+
+
+def _state(found: Mapping[str, Any]) -> str:
+    if found["resumes"]:
+        return "has some, and a restart puts it back"
+    return "has some, and a restart begins anew without it" if found["stateful"] else "none: slots are worked on alone"
+
+
+def _replicas(found: Mapping[str, Any]) -> str:
+    return f"1 only: {found['single']}" if found["single"] else "several may share its slots, in order (replicas: 2)"
 
 
 def _notes(port: Mapping[str, Any]) -> str:

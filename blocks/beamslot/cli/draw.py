@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from beamslot.runtime.graph import EdgeSpec, Graph
+    from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph
 
 Point = tuple[int, int]
 
@@ -29,9 +29,10 @@ def mermaid(graph: "Graph") -> str:
     ids = {name: f"n{index}" for index, name in enumerate(graph.blocks)}
     lines = ["flowchart LR"]
     for name, spec in graph.blocks.items():
-        lines.append(f'  {ids[name]}["{escape(name)}<br/><small>{escape(spec.kind.__name__)}</small>"]')
+        lines.append(f'  {ids[name]}["{escape(name)}<br/><small>{escape(_kind(spec))}</small>"]')
     for edge in graph.edges:
-        lines.append(f'  {ids[edge.source]} -- "{escape(_label(edge))}" --> {ids[edge.target]}')
+        line, arrow = ("--", "-->") if edge.lossless else ("-.", ".->")
+        lines.append(f'  {ids[edge.source]} {line} "{escape(_label(edge))}" {arrow} {ids[edge.target]}')
     return "\n".join(lines) + "\n"
 
 
@@ -44,15 +45,23 @@ def dot(graph: "Graph") -> str:
     """Return the graph in the language of graphviz."""
     lines = [f"digraph {_quoted(graph.name)} {{", "  rankdir=LR", "  node [shape=box]"]
     for name, spec in graph.blocks.items():
-        lines.append(f"  {_quoted(name)} [label={_quoted(name + chr(10) + spec.kind.__name__)}]")
+        lines.append(f"  {_quoted(name)} [label={_quoted(name + chr(10) + _kind(spec))}]")
     for edge in graph.edges:
-        lines.append(f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [label={_quoted(_label(edge))}]")
+        dashed = "" if edge.lossless else " style=dashed"
+        lines.append(f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [label={_quoted(_label(edge))}{dashed}]")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _kind(spec: "BlockSpec") -> str:
+    """Return what a block is, how many share its work, and the process that it shares."""
+    replicas = "" if spec.replicas == 1 else f" x {spec.replicas or 'auto'}"
+    return spec.kind.__name__ + replicas + (f" in {spec.process}" if spec.process else "")
 
 
 def _label(edge: "EdgeSpec") -> str:
     same = edge.source_port == edge.target_port
-    return edge.source_port if same else f"{edge.source_port} > {edge.target_port}"
+    ports = edge.source_port if same else f"{edge.source_port} > {edge.target_port}"
+    return ports if edge.lossless else f"{ports} ({edge.policy})"
 
 
 def _quoted(text: str) -> str:
@@ -124,8 +133,9 @@ def _svg_edge(edge: "EdgeSpec", way: Sequence[Point]) -> list[str]:
         bend = (x1 - x0) / 2
         path += f"C{x0 + bend} {y0} {x1 - bend} {y1} {x1} {y1}"
     (x0, y0), (x1, y1) = way[0], way[-1]
+    dashed = "" if edge.lossless else ' stroke-dasharray="5 4"'
     return [
-        f'<path class="edge" marker-end="url(#to)" d="{path}"><title>{escape(edge.name)}</title></path>',
+        f'<path class="edge"{dashed} marker-end="url(#to)" d="{path}"><title>{escape(edge.name)}</title></path>',
         f'<text class="port" x="{x0 + 4}" y="{y0 - 4}">{escape(edge.source_port)}</text>',
         f'<text class="port" x="{x1 - 10}" y="{y1 - 4}" text-anchor="end">{escape(edge.target_port)}</text>',
     ]
@@ -134,7 +144,7 @@ def _svg_edge(edge: "EdgeSpec", way: Sequence[Point]) -> list[str]:
 def _svg_block(graph: "Graph", name: str, corner: Point, height: int) -> list[str]:
     x, y = corner
     middle, centre = x + WIDTH / 2, y + height / 2
-    kind = escape(graph.blocks[name].kind.__name__)
+    kind = escape(_kind(graph.blocks[name]))
     return [
         f'<rect class="block" x="{x}" y="{y}" width="{WIDTH}" height="{height}" rx="6"/>',
         f'<text x="{middle}" y="{centre - 3}" text-anchor="middle">{escape(name)}</text>',

@@ -31,10 +31,10 @@ def _act(arguments: argparse.Namespace) -> int:
     from beamslot.runtime import rundir
     from beamslot.runtime.taps import listen
 
-    endpoint, stream = find(arguments.port, rundir.runs())
+    taps, stream = find(arguments.port, rundir.runs())
     info: StreamInfo | None = None
     frames = 0
-    for message in listen(endpoint, stream):
+    for message in listen(taps, stream):
         if isinstance(message, Describe):
             if message.info == info:  # a tap repeats its description for those who come late
                 continue
@@ -47,8 +47,8 @@ def _act(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def find(wanted: str, runs: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Return the tap endpoint and the stream that "[RUN:]BLOCK.PORT" names, of the newest run that fits.
+def find(wanted: str, runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+    """Return the taps, one a replica, and the stream that "[RUN:]BLOCK.PORT" names, of the newest run that fits.
 
     runs: as `rundir.runs` lists them, oldest first
     raises PeerLost where no such run is, UnknownPort where it has no such port

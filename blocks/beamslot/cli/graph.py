@@ -253,6 +253,9 @@ def summary(graph: "Graph", infos: "Mapping[str, StreamInfo]") -> dict[str, Any]
             "block": name,
             "class": spec.kind.__name__,
             "place": spec.place,
+            "process": spec.process,
+            "replicas": spec.replicas or "auto",
+            "restart": spec.restart.policy,
             "most_bytes": most[name] if infos else None,
         }
         for name, spec in graph.blocks.items()
@@ -306,21 +309,28 @@ def _print(found: Mapping[str, Any]) -> None:
 
     length = "endless" if found["slots"] is None else f"{number(found['slots'])} slots"
     rate = "as fast as it goes" if math.isinf(found["pace"]) else f"{found['pace']:g} x real time"
-    blocks = [[b["block"], b["class"], b["place"], _bytes(b["most_bytes"])] for b in found["blocks"]]
+    blocks = [[b["block"], b["class"], b["place"], *_how(b), _bytes(b["most_bytes"])] for b in found["blocks"]]
     if found["started"]:
-        blocks.append(["all together", "", "", _bytes(found["most_bytes"])])
+        blocks.append(["all together", "", "", "", "", "", _bytes(found["most_bytes"])])
     edges = [[e["edge"], e["policy"], number(e["window"]), _bytes(e["most_bytes"])] for e in found["edges"]]
+    heads = ("block", "class", "written at", "?process", "?replicas", "?restart")
     out = printer()
     out.print(f"{found['graph']}: ok. {length} of {found['slot_period']:g} s, {rate}, seed {found['seed']}")
     if not found["started"]:
         out.print("not started; `validate --start` also checks lengths and says how much memory slots may take")
     for sheet in (
-        Sheet("Blocks", ("block", "class", "written at", "?holds at most"), blocks, left=3),
+        Sheet("Blocks", (*heads, "?holds at most"), blocks, left=6),
         Sheet("Streams", ("stream", "array", "axes", "dtype", "unit"), _stream_rows(found["streams"]), left=5),
         Sheet("Edges", ("edge", "policy", "window [slots]", "at most in flight"), edges, left=2),
     ):
         out.print()
         out.print(render(sheet))
+
+
+def _how(block: Mapping[str, Any]) -> list[str]:
+    """Return process, replicas and restart of a block, each empty where it is the usual."""
+    replicas, restart = str(block["replicas"]), block["restart"]
+    return [block["process"], "" if replicas == "1" else replicas, "" if restart == "never" else restart]
 
 
 def _stream_rows(streams: Sequence[Mapping[str, Any]]) -> list[list[str]]:

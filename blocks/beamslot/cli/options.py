@@ -7,8 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from beamslot.runtime.chaos import Chaos
+    from beamslot.runtime.graph import Graph
 
 Act = Callable[[argparse.Namespace], int]
 Verbs = Any
@@ -65,6 +70,15 @@ def add_length(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=natural, metavar="N", help="seed of the run")
 
 
+def add_restart(parser: argparse.ArgumentParser) -> None:
+    """Add --restart."""
+    parser.add_argument(
+        "--restart",
+        choices=["on_failure", "never"],
+        help="what becomes of blocks whose process ends, unless the graph says so of a block",
+    )
+
+
 def add_json(
     parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup", help_: str = "print JSON instead of a table"
 ) -> None:
@@ -116,6 +130,32 @@ def _positive_float(text: str) -> float | None:
     except ValueError:
         return None
     return value if value > 0 else None
+
+
+def chaos(text: str) -> "Chaos":
+    """Return the trouble that "7" or "7,every=0.5,actions=kill+stop+cut" asks for."""
+    from beamslot.errors import BadParam
+    from beamslot.runtime.chaos import Chaos
+
+    try:
+        return Chaos.parse(text)
+    except BadParam as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("chaos: ")) from None
+
+
+def restarted(graph: "Graph", policy: Literal["on_failure", "never"] | None) -> "Graph":
+    """Return the graph with a restart policy for all processes of which no block has one written.
+
+    policy: on_failure or never; None leaves the graph as it is
+    """
+    if policy is None:
+        return graph
+    blocks = dict(graph.blocks)
+    for _, members in graph.units:
+        if not any("restart" in blocks[name].places for name in members):
+            for name in members:
+                blocks[name] = replace(blocks[name], restart=replace(blocks[name].restart, policy=policy))
+    return replace(graph, blocks=blocks)
 
 
 def source(graph: str) -> Path | Mapping[str, Any]:

@@ -6,7 +6,8 @@ import math
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from beamslot.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from beamslot.runtime.chaos import Chaos
     from beamslot.runtime.graph import Graph
 
 Watch = Callable[[Mapping[str, Any]], None]
@@ -40,6 +42,14 @@ def register(verbs: options.Verbs) -> None:
     )
     options.add_graph(parser)
     options.add_length(parser)
+    options.add_restart(parser)
+    parser.add_argument(
+        "--chaos",
+        type=options.chaos,
+        metavar="SEED",
+        help="kill and stop processes and cut their connections, at times that the seed decides; as "
+        "SEED[,every=SECONDS][,actions=kill+stop+cut]; implies --restart on_failure",
+    )
     parser.add_argument(
         "--deadline",
         type=options.duration,
@@ -57,15 +67,27 @@ def act(arguments: argparse.Namespace) -> int:
     """Run a graph; return the exit code of its report."""
     if arguments.with_parent:
         _end_with_parent()
-    from beamslot import flowgraph
+    from beamslot import costs, flowgraph
     from beamslot.runtime.launch import launch
 
     graph = flowgraph.load(options.source(arguments.graph), overrides=arguments.param, blocks=arguments.blocks)
     graph, seconds = timed(graph, arguments)
+    graph = options.restarted(graph, arguments.restart or ("on_failure" if arguments.chaos else None))
+    graph, resolved = costs.resolve_auto(graph)
     if arguments.logs:
         _make_writable(arguments.logs)
+    if not arguments.quiet:
+        print(*(f"! {note}\n" for note in resolved), sep="", end="", file=sys.stderr)
     with _shown(arguments, graph.slots) as watch:
-        report = launch(graph, watch=watch, deadline=arguments.deadline, logs=arguments.logs, seconds=seconds)
+        report = launch(
+            graph,
+            watch=watch,
+            deadline=arguments.deadline,
+            logs=arguments.logs,
+            seconds=seconds,
+            chaos=arguments.chaos,
+        )
+    report["notes"] = [*resolved, *report["notes"], *_remembered(graph, report, arguments.chaos)]
     try:
         _close(arguments, report, graph.slots)
     except BrokenPipeError:
@@ -73,6 +95,26 @@ def act(arguments: argparse.Namespace) -> int:
     for problem in report["problems"]:  # last, where people look
         print(problem, file=sys.stderr)
     return int(report["exit_code"])
+
+
+def _remembered(graph: "Graph", report: Mapping[str, Any], chaos: "Chaos | None") -> list[str]:
+    """Keep what the blocks of an undisturbed run cost, or say what was done to a disturbed one; return notes."""
+    from beamslot import costs
+    from beamslot.runtime.diary import Record
+
+    if chaos is not None:
+        return [blows(chaos, Record(Path(report["logs"])).events, report["restarts"])]
+    return costs.record(graph, report) if report["ok"] else []
+
+
+def blows(chaos: "Chaos", events: Iterable[Mapping[str, Any]], restarts: int) -> str:
+    """Return in a sentence what a chaos did to a run.
+
+    events: those of the run's record
+    """
+    fallen = Counter(f"{event['action']} {event['process']}" for event in events if event["kind"] == "blow")
+    said = ", ".join(f"{blow} {count}" for blow, count in sorted(fallen.items())) or "no blow fell"
+    return f"chaos {chaos.seed}: {said}; {restarts} restart{'s' if restarts != 1 else ''}"
 
 
 def _make_writable(directory: Path) -> None:

@@ -50,6 +50,8 @@ class $Name(Block):
     def process(self, rf: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """Estimate a batch of slots and users."""
         return smallest_channel(rf, self._weights, self.loading)
+
+    # What depends on earlier slots has snapshot() and restore(state) too: "When things break" in the README.
 ''')
 
 TEST = Template('''\

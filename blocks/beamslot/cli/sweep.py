@@ -34,6 +34,7 @@ def register(verbs: options.Verbs) -> None:
     options.add_graph(parser)
     parser.epilog = f"{parser.epilog}\n\nvalues of -p: 3   1,2,3   first:last:step with the last   lists: [1, 2],[3, 4]"
     options.add_length(parser)
+    options.add_restart(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="where table and plot go (GRAPH-sweep)")
     options.add_json(parser, "print the rows as JSON at the end")
 
@@ -148,6 +149,7 @@ def _run(graph: Path | Mapping[str, Any], point: Mapping[str, str], arguments: a
         seconds=arguments.seconds,
         pace=arguments.pace,
         seed=arguments.seed,
+        restart=arguments.restart,
         blocks=arguments.blocks,
         check=False,
     )

@@ -122,6 +122,9 @@ class Block(BaseModel):
     live: ClassVar[bool] = False
     """A source whose slots cannot be made again (hardware, another run): the runtime keeps them until they are done."""
 
+    remote: ClassVar[str] = ""
+    """For blocks that stand for another run: whether they "bind" or "connect"; the runtime does their work."""
+
     stateful: ClassVar[bool] = False
     """Whether a call depends on earlier ones; overriding `snapshot` says so too."""
 

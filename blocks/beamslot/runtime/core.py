@@ -389,6 +389,11 @@ class Core:
         return self.last if out >= END else out
 
     @property
+    def reached(self) -> int:
+        """The slot before which all is worked off."""
+        return min(done.prefix() for done in self._consumed)
+
+    @property
     def offered(self) -> int:
         """Slots that have left it before that."""
         if self.sparse:
@@ -494,7 +499,7 @@ class Core:
     def told(self, index: int) -> SlotSet:
         """Return the slots of an input that need never come again, as far as they came."""
         came = self._came[index]
-        end = min(self._begin(index), self.last if self.sparse else came[1] if came else 0)
+        end = min(self._begin(index), self.cut_at, self.last if self.sparse else came[1] if came else 0)
         if self.sparse and not self.ended:
             end = self._begin(index)
         return SlotSet([(0, end)] if end else [])

@@ -141,6 +141,7 @@ class Supervisor:
         self._reached: dict[str, int] = {}
         self._blame: dict[tuple[str, int], int] = {}
         self._poison: dict[str, set[int]] = {}
+        self._heard: set[str] = set()
         self._token = secrets.token_hex(16)
         self._progress = reports.Progress()
 
@@ -281,8 +282,16 @@ class Supervisor:
             else:
                 child.status = message["blocks"]
                 child.over = child.over or kind == "ended"
+                self._hear_errors(child)
         if child.control.closed and not child.dead:
             self._part_with(child)
+
+    def _hear_errors(self, child: Child) -> None:
+        for status in child.status.values():
+            for text in status["errors"]:
+                if text not in self._heard:
+                    self._heard.add(text)
+                    self.notes.append(text)
 
     def _part_with(self, child: Child) -> None:
         """Take note that a process has gone, and of how."""
@@ -331,8 +340,9 @@ class Supervisor:
     def _may_return(self, child: Child, block: str, slots: list[int] | None, own: bool, how: str) -> bool:
         """Return whether the process is started again; else say why the run ends."""
         restart = child.restart
-        bad_graph = bool(child.failure) and child.failure["graph"] and child.life == 0 and self.state == "starting"
-        if restart.policy == "never" or bad_graph:
+        never_ran = bool(child.failure) and child.life == 0 and self.state == "starting"
+        bad_graph = never_ran and child.failure["graph"]
+        if restart.policy == "never" or never_ran:
             self._fail(child, block, slots, how, bad_graph)
             return False
         if own and slots is not None:

@@ -162,6 +162,8 @@ class Unit:
                 if inlet is not None:
                     for number in range(len(inlet.wires)):
                         self._listen(inlet.wires[number].socket, partial(self._receive, seat, index))
+        for socket in self._wiring.remotes.sockets:
+            self._listen(socket, self._wiring.remotes.serve)
         self._listen(self.control.fileno(), self._obey)
         for name in self._sources:
             self._begin_source(name)
@@ -382,6 +384,8 @@ class Unit:
         """Work out what is finished, from the sinks upwards; record it, and then tell the producers."""
         moved, self._moved = self._moved, False
         over_all = True
+        if self._draining:
+            self._leave()
         for name, seat in self._backwards:
             core = seat.core
             if not core.started:
@@ -397,7 +401,7 @@ class Unit:
                 core.settle(self._downstream(seat), over)
                 for index, inlet in enumerate(seat.inlets):
                     if inlet is not None:
-                        inlet.finish(core.told(index), eos=over)
+                        inlet.finish(core.told(index), eos=over and not seat.left)
         due = [inlet for inlet in self._inlets if inlet.due(idle or self._halting)]
         if due or over_all or (not self._inlets and time.monotonic_ns() - self._recorded_at > RECORD_EVERY):
             self._write_record()
@@ -409,6 +413,16 @@ class Unit:
             self._offer(name, seat)
         self._decline()
         self._closing = self._closing or over_all
+
+    def _leave(self) -> None:
+        """Take no more from another run, which keeps what was not finished here for whoever comes next."""
+        for name, seat in self.seats.items():
+            core = seat.core
+            if self.blocks[name].remote == "connect" and core.started and not core.ended:
+                at = core.reached
+                core.cut_off(at)
+                seat.declined = seat.left = True
+                self._send_all(seat, [(port, Eos(at)) for port in seat.outlets])
 
     def _look(self, seat: Seat) -> None:
         """See whether anybody still wants what a block gives; a block that nobody does ends."""
@@ -488,6 +502,7 @@ class Unit:
             self.control.send("ready", epoch=self.plan.epoch)
         if now - self._status_at >= STATUS_EVERY:
             self._status_at = now
+            self._wiring.remotes.redial()
             if self.control.free:
                 self.control.send("status", blocks=self.status())
             for tap in self._taps.values():
@@ -558,9 +573,10 @@ class Unit:
             os._exit(1)
 
     def _cut_links(self) -> None:
+        self._wiring.remotes.cut()
         for seat in self.seats.values():
             for index, inlet in enumerate(seat.inlets):
-                if inlet is None:
+                if inlet is None or inlet.remote:
                     continue
                 for wire in inlet.wires:
                     self._poller.unregister(wire.socket)
@@ -609,7 +625,8 @@ class Unit:
             | {inner.edge.name: inner.core.begin_of(inner.index) for inner in seat.consumers},
             "inputs": {edge: core.account(index) for index, edge in enumerate(inlets)},
             "errors": self.errors,
-            "refused": sum(outlet.refused for outlet in seat.outlets.values()),
+            "refused": sum(outlet.refused for outlet in seat.outlets.values())
+            + (self._wiring.remotes.refused if self.blocks[name].remote else 0),
             "results": meter.results,
         }
 

@@ -147,6 +147,7 @@ class Link:
     policy: what happens when the window is full    replicas: consumer processes that share the slots
     begin: slots before it are finished; END where the consumer has ended already
     over: whether the consumer is gone for good    offered: slots offered so far
+    remote: whether the consumer is of another run, which may come later
     """
 
     edge: str
@@ -158,6 +159,7 @@ class Link:
     begin: int = 0
     over: bool = False
     offered: int = 0
+    remote: bool = False
     limit: int = 1
     open: int = 0
     part: int = 0
@@ -188,7 +190,7 @@ class Link:
     @property
     def ready(self) -> bool:
         """Whether every consumer process has said hello."""
-        return self.over or all(peer.identity is not None for peer in self.peers)
+        return self.over or self.remote or all(peer.identity is not None for peer in self.peers)
 
     @property
     def unwanted(self) -> bool:
@@ -336,6 +338,7 @@ class Outlet:
         self.topic = stream.encode() + b"\0"
         self.refused = 0
         self.next_slot, self.sparse = begin, sparse
+        self.remote = any(link.remote for link in self.links)
         self.ended: Eos | None = None
         self.tapped = tap or Tap(context, stream)
         self._describe: list[Any] = []
@@ -556,6 +559,8 @@ class Outlet:
         if isinstance(message, Hello):
             return self._welcome(identity, message)
         known = self._by_identity.get(identity)
+        if known is None and self.remote and isinstance(message, Acknowledge | Heartbeat):
+            return False  # said on the connection before, and sent before its hello on this one
         if known is None or (not self.sparse and _last(message) > max(self.next_slot or 0, known[0].begin)):
             self.refused += 1
             return False
@@ -591,6 +596,8 @@ class Outlet:
         back = peer.identity is not None or bool(peer.sent)
         peer.identity, peer.credit, peer.sent = identity, 1, 0
         link.hear(peer, hello.finished)
+        if link.remote:  # it may be further than we, who begin again
+            link.begin = max(link.begin, link.acknowledged.prefix())
         self._grant(link, hello.slots, hello.nbytes)
         if link.described:
             self._send(peer, link.described)
@@ -646,12 +653,15 @@ def _last(message: Message) -> int:
 class Wire:
     """The connection of an inlet to one process of its producer."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], edge: str, epoch: int) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], edge: str, epoch: int, remote: bool = False
+    ) -> None:
         self.described: Describe | None = None
         self.last = -1
         self.endpoint = ""
         self.socket = context.socket(zmq.DEALER)
-        self.socket.set(zmq.IDENTITY, f"{edge}#{epoch}#{secrets.token_hex(16)}".encode()[-250:])
+        if not remote:  # whose connection comes back while the old one is not yet known to be gone: it must be another
+            self.socket.set(zmq.IDENTITY, f"{edge}#{epoch}#{secrets.token_hex(16)}".encode()[-250:])
         self.socket.set(zmq.RCVHWM, 0)
         self.socket.set(zmq.SNDHWM, 0)
         self.socket.set(zmq.MAXMSGSIZE, MAX_BYTES)
@@ -665,6 +675,7 @@ class Inlet:
     replica: which of the processes of its block this is    producers: how many processes send
     begin: the first slot that is needed, None where the stream may begin anywhere
     allowance: slots in hand that it asks for on a queued edge, 0 on others
+    remote: whether the producer is of another run; its connection is somebody else's care
     """
 
     def __init__(
@@ -681,9 +692,10 @@ class Inlet:
         producers: int = 1,
         begin: int | None = None,
         allowance: int = 0,
+        remote: bool = False,
     ) -> None:
         self.edge, self.token, self.slots, self.nbytes, self.epoch = edge, token, slots, nbytes, epoch
-        self.replica, self.allowance = replica, allowance
+        self.replica, self.allowance, self.remote = replica, allowance, remote
         self.errors: dict[str, int] = {}
         self.finished = SlotSet([(0, begin)] if begin else [])
         self.next_slot = begin
@@ -700,7 +712,7 @@ class Inlet:
         self._eos: Eos | None = None
         self._known = len(self.finished)
         self._context = context
-        self.wires = [Wire(context, edge, epoch) for _ in range(producers)]
+        self.wires = [Wire(context, edge, epoch, remote) for _ in range(producers)]
 
     @property
     def socket(self) -> zmq.Socket[bytes]:

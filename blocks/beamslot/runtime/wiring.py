@@ -9,9 +9,10 @@ import zmq
 
 from beamslot.runtime.block import Block
 from beamslot.runtime.core import Core, Input, Resumed
-from beamslot.runtime.graph import DEFAULT_BYTES, EdgeSpec, frame_slots, minimum_window
+from beamslot.runtime.graph import DEFAULT_BYTES, DEFAULT_WINDOW, EdgeSpec, frame_slots, minimum_window
 from beamslot.runtime.place import Standing
 from beamslot.runtime.plan import Plan
+from beamslot.runtime.remote import Remotes, edge_of, relay, token_of
 from beamslot.runtime.resume import begin_of, inputs_of
 from beamslot.runtime.transport import Inlet, Link, Outlet, Tap
 
@@ -45,6 +46,7 @@ class Seat:
     unwanted: bool = False
     declined: bool = False
     stopped: bool = False
+    left: bool = False
 
     def __post_init__(self) -> None:
         self.linked: list[Outlet] = []
@@ -86,6 +88,8 @@ class Wiring:
         self._context, self._taps, self._on_error = context, taps, on_error
         self._least, self._frame = minimum_window(plan.graph), frame_slots(plan.graph)
         self.seats: dict[str, Seat] = {}
+        self._blocks = blocks
+        self.remotes = Remotes(context, on_error)
         for name in plan.blocks:
             if name not in plan.over:
                 core = self._core(name, blocks[name], records.get(name), before.get(name), lock, on_call)
@@ -103,9 +107,13 @@ class Wiring:
         on_call: Call,
     ) -> Core:
         spec, going = self.graph.blocks[name], self.plan.going.get(name)
+        if spec.kind.remote:
+            block = relay(block)
         inputs = [
-            Input(spec.kind.inputs[edge.target_port], edge.stream, edge.name) for edge in inputs_of(self.graph, name)
+            Input(block.inputs[edge.target_port], edge.stream, edge.name) for edge in inputs_of(self.graph, name)
         ]
+        if spec.kind.remote == "connect":
+            inputs.append(Input(block.inputs["remote"], edge_of(self._blocks[name]), edge_of(self._blocks[name])))
         return Core(
             block,
             inputs,
@@ -133,9 +141,37 @@ class Wiring:
                 sparse=seat.core.sparse,
             )
             seat.outlets[port] = outlet
+        if graph.blocks[name].kind.remote == "bind":
+            seat.outlets["remote"], seat.inner["remote"] = self._remote_outlet(name, seat.core), []
         seat.linked = [outlet for outlet in seat.outlets.values() if outlet.links]
         for index, edge in enumerate(inputs_of(graph, name)):
             seat.inlets.append(None if graph.is_inner(edge) else self._inlet(name, seat.core, index, edge))
+        if graph.blocks[name].kind.remote == "connect":
+            seat.inlets.append(self._remote_inlet(name, seat.core))
+
+    def _remote_outlet(self, name: str, core: Core) -> Outlet:
+        block, stream = self._blocks[name], f"{name}.remote"
+        link = Link(edge_of(block), self._remote_window, DEFAULT_BYTES, self._least, remote=True, offered=core.offered)
+        tap = Tap(self._context, stream)
+        return Outlet(self._context, stream, [link], token_of(block), tap, begin=core.begin or None, sparse=True)
+
+    def _remote_inlet(self, name: str, core: Core) -> Inlet:
+        block = self._blocks[name]
+        return Inlet(
+            self._context,
+            edge_of(block),
+            token_of(block),
+            slots=self._remote_window,
+            nbytes=DEFAULT_BYTES,
+            epoch=self.plan.epoch,
+            on_error=self._on_error,
+            begin=core.begin_of(0) or None,
+            remote=True,
+        )
+
+    @property
+    def _remote_window(self) -> int:
+        return max(self._least, DEFAULT_WINDOW * self.graph.burst)
 
     def _inner(self, core: Core, edge: EdgeSpec) -> Inner:
         target = self.seats[edge.target].core
@@ -179,24 +215,32 @@ class Wiring:
     def open(self) -> None:
         """Bind and connect everything."""
         plan = self.plan
-        for seat in self.seats.values():
-            for outlet in seat.outlets.values():
-                outlet.bind(plan.sockets.edge(outlet.stream, plan.replica, plan.epoch))
         for name, seat in self.seats.items():
-            for edge, inlet in zip(inputs_of(self.graph, name), seat.inlets, strict=True):
+            for port, outlet in seat.outlets.items():
+                if port in self.graph.blocks[name].kind.outputs:
+                    outlet.bind(plan.sockets.edge(outlet.stream, plan.replica, plan.epoch))
+                else:
+                    self.remotes.bind(self._blocks[name], outlet)
+        for name, seat in self.seats.items():
+            edges = inputs_of(self.graph, name)
+            for edge, inlet in zip(edges, seat.inlets, strict=False):
                 if inlet is not None:
                     inlet.connect(
                         *(plan.sockets.edge(edge.stream, number, plan.epoch) for number in range(len(inlet.wires)))
                     )
+            for inlet in seat.inlets[len(edges) :]:
+                if inlet is not None:
+                    self.remotes.connect(self._blocks[name], inlet)
 
     def close(self, linger: int) -> None:
-        """Close everything but the taps; what is queued is sent for so long [ms]."""
+        """Close everything but the taps of the graph's streams; what is queued is sent for so long [ms]."""
+        self.remotes.close()
         for seat in self.seats.values():
             for inlet in seat.inlets:
                 if inlet is not None:
                     inlet.close(linger)
             for outlet in seat.outlets.values():
-                outlet.close(linger, tap=False)
+                outlet.close(linger, tap=outlet.stream not in self._taps)
 
 
 def marked_blocks(plan: Plan) -> int:

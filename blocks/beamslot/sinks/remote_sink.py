@@ -1,6 +1,6 @@
 """The end of an edge to another run: what comes in goes there."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,7 +23,7 @@ class RemoteSink(Block):
     Within a machine, on 127.0.0.1 or ipc:///PATH, it goes without.
     """
 
-    remote: ClassVar[Literal["bind", "connect"]] = "bind"
+    remote: ClassVar[str] = "bind"
 
     stream = In()
 

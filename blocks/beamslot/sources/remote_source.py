@@ -1,6 +1,6 @@
 """The beginning of an edge from another run: what comes from there goes out."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,8 +18,7 @@ class RemoteSource(Block):
     order, and wait for each other. Between machines both have keys: see `remote_sink`.
     """
 
-    remote: ClassVar[Literal["bind", "connect"]] = "connect"
-    live: ClassVar[bool] = True
+    remote: ClassVar[str] = "connect"
 
     stream = Out()
 
