@@ -52,7 +52,7 @@ MESSAGES = {
     "eos": Eos(12, False, "stopped"),
     "hello": Hello("s3cret", "front.rf > estimator.rf", 1, 2, [(0, 3), (5, 2**33)], 64, 2**20),
     "credit": Credit(8, 65_536),
-    "acknowledge": Acknowledge([(0, 42)], True),
+    "acknowledge": Acknowledge([(0, 42)], True, 300),
     "heartbeat": Heartbeat([]),
     "done": Done([(0, 1), (2, 200)]),
 }
@@ -94,8 +94,8 @@ HEADERS = {
         "bytes": 1 << 20,
     },
     "credit": {"slots": 8, "bytes": 65_536},
-    "acknowledge": {"finished": [[0, 42]], "eos": True},
-    "heartbeat": {"finished": [], "eos": False},
+    "acknowledge": {"finished": [[0, 42]], "eos": True, "credit": 300},
+    "heartbeat": {"finished": [], "eos": False, "credit": 0},
     "done": {"finished": [[0, 1], [2, 200]]},
 }
 # What struct must find in the buffers: format, values.
@@ -155,11 +155,11 @@ GOLDEN = {
     ],
     "acknowledge": [
         "00",
-        "84a86265616d736c6f7401a46b696e64ab61636b6e6f776c65646765a866696e69736865649192002aa3656f73c3",
+        "85a86265616d736c6f7401a46b696e64ab61636b6e6f776c65646765a866696e69736865649192002aa3656f73c3a6637265646974cd012c",
     ],
     "heartbeat": [
         "00",
-        "84a86265616d736c6f7401a46b696e64a9686561727462656174a866696e697368656490a3656f73c2",
+        "85a86265616d736c6f7401a46b696e64a9686561727462656174a866696e697368656490a3656f73c2a663726564697400",
     ],
     "done": [
         "00",

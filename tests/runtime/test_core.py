@@ -5,15 +5,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from beamslot_runs import graph
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import Field
 
 from beamslot.errors import BlockFailed, PortMismatch, ShapeError
 from beamslot.frame import Array, Describe, Eos, Frame, Gap, Operator, StreamInfo
+from beamslot.runtime import record
 from beamslot.runtime.block import Block, In, Out, RunContext
-from beamslot.runtime.core import Core, End, Input
+from beamslot.runtime.core import Core, End, Input, Resumed
+from beamslot.runtime.graph import Graph
+from beamslot.runtime.place import Place, Standing
+from beamslot.runtime.resume import resume
 from beamslot.runtime.slots import SlotSet
 
 X = Array.of("slot y", np.float32)
@@ -601,3 +606,229 @@ def test_random_streams_leave_every_slot_once_and_in_order(data: st.DataObject) 
     assert [at for first, end, *_ in told[:-1] for at in range(first, end)] == list(range(slot))
     assert told[-1] == slot
     assert slots_of(core.finished(0, SlotSet([(0, slot)]))) == set(range(slot))
+
+
+# what is recorded, and going on from it
+
+N = Array.of("slot", np.int64)
+
+
+class Last(Block):
+    """Without state; says of the newest slots which window they were seen in."""
+
+    x = In("slot", np.int64, window="size", hop="step")
+    out = Out("slot", np.int64)
+
+    size: int = Field(0)
+    step: int = Field(0)
+
+    def process(self, x: NDArray[Any]) -> Any:
+        return x[-self.step :] * 1000 + x.sum() if self.size else x * 3
+
+
+class Total(Last):
+    """Adds up all that it ever got; missed slots count too."""
+
+    total: int = Field(0)
+
+    def process(self, x: NDArray[Any]) -> Any:
+        sums = self.total + np.cumsum(x)
+        self.total = int(sums[-1])
+        return sums[-self.step :] if self.size else sums
+
+    def missed(self, slots: range, reason: str) -> None:
+        self.total += 100 * len(slots)
+
+    def snapshot(self) -> int:
+        return self.total
+
+    def restore(self, state: int) -> None:
+        self.total = state
+
+
+class Difference(Block):
+    """Two inputs joined, without state."""
+
+    left = In("slot", np.int64)
+    right = In("slot", np.int64)
+    out = Out("slot", np.int64)
+
+    def process(self, left: NDArray[Any], right: NDArray[Any]) -> Any:
+        return left - 2 * right
+
+
+class Distance(Difference):
+    """The same with state."""
+
+    total: int = Field(0)
+
+    def process(self, left: NDArray[Any], right: NDArray[Any]) -> Any:
+        sums = self.total + np.cumsum(left - 2 * right)
+        self.total = int(sums[-1])
+        return sums
+
+    def snapshot(self) -> int:
+        return self.total
+
+    def restore(self, state: int) -> None:
+        self.total = state
+
+
+class Root(Block):
+    out = Out("slot", np.int64)
+
+
+class Leaf(Block):
+    x = In("slot", np.int64)
+
+    def snapshot(self) -> Any: ...
+
+
+class Stream:
+    """What one input brings, slot by slot: the reason of a gap, empty for data, None for a slot that never comes."""
+
+    def __init__(self, number: int, begin: int, kinds: list[str | None], changes: set[int]) -> None:
+        self.number, self.begin, self.end = number, begin, begin + len(kinds)
+        self.kinds = dict(enumerate(kinds, begin))
+        self.changes = changes
+
+    def items(self, first: int, data: st.DataObject) -> list[Any]:
+        """The stream from a slot on, its frames cut anew."""
+        at = max(first, self.begin)
+        made: list[Any] = [self._description(max([slot for slot in self.changes if slot <= at], default=0))]
+        while at < self.end:
+            if at in self.changes and at > first:
+                made.append(self._description(at))
+            most = at + data.draw(st.integers(1, 4))
+            end = at + 1
+            while end < min(most, self.end) and self.kinds[end] == self.kinds[at] and end not in self.changes:
+                end += 1
+            slots, kind = np.arange(at, end), self.kinds[at]
+            if kind == "":
+                made.append(Frame(at, len(slots), {"out": (slots * 7 + self.number * 3) % 11}))
+            elif kind is not None:
+                made.append(Gap(at, len(slots), kind))
+            at = end
+        return [*made, Eos(self.end)]
+
+    @staticmethod
+    def _description(number: int) -> Describe:
+        return Describe("s.out", StreamInfo({"out": N}, {}, carrier=float(number)))
+
+
+def plain(items: list[tuple[str, Any]]) -> dict[int, Any]:
+    """Slot by slot what came: a number, or the reason of a gap."""
+    told: dict[int, Any] = {}
+    for _, item in items:
+        if isinstance(item, Frame):
+            told |= zip(range(item.first, item.end), item.arrays["out"].tolist(), strict=True)
+        elif isinstance(item, Gap):
+            told |= dict.fromkeys(range(item.first, item.end), item.reason)
+    return told
+
+
+class Life:
+    """One life of a block: what it is fed, step by step, and what it has given."""
+
+    def __init__(self, kind: Block, streams: list[Stream], data: st.DataObject, resumed: Resumed | None) -> None:
+        inputs = [Input(port, "s.out", f"s.out > b.{name}") for name, port in kind.inputs.items()]
+        self.core = Core(kind, inputs, resumed=resumed)
+        self.queues = [s.items(self.core.begin_of(i), data) for i, s in enumerate(streams)]
+        self.given: list[tuple[str, Any]] = []
+
+    def work(self, data: st.DataObject) -> None:
+        """Feed one item, or do one step."""
+        waiting = [index for index, queue in enumerate(self.queues) if queue]
+        if waiting and data.draw(st.booleans()):
+            index = data.draw(st.sampled_from(waiting))
+            self.core.feed(index, self.queues[index].pop(0))
+        elif not self.core.ended and (step := self.core.step()):
+            self.given += step.items
+
+    def finish(self) -> None:
+        for index, queue in enumerate(self.queues):
+            for item in queue:
+                self.core.feed(index, item)
+        while not self.core.ended and (step := self.core.step()):
+            self.given += step.items
+
+
+def graph_of(kind: type[Block]) -> Graph:
+    edges = (f"s.out > b.{port}" for port in kind.inputs)
+    return graph({"s": Root, "b": kind, "sink": Leaf}, *edges, "b.out > sink.x")
+
+
+def streams_of(kind: Block, data: st.DataObject) -> list[Stream]:
+    kinds = st.lists(st.sampled_from(["", "", "", "", "late", "filtered", None]), max_size=25)
+    begin = data.draw(st.sampled_from([0, 0, 6]))
+    lone = len(kind.inputs) == 1
+    made: list[Stream] = []
+    for number in range(len(kind.inputs)):
+        slots = data.draw(kinds)
+        while slots and slots[0] is None:
+            slots.pop(0)  # before the first slot nothing is missing
+        changes = data.draw(st.sets(st.integers(1, 25), max_size=2)) if lone else set[int]()
+        made.append(
+            Stream(number, begin, slots, {slot for slot in changes if slot in range(begin, begin + len(slots))})
+        )
+    return made
+
+
+def blocks_for(data: st.DataObject) -> Callable[[], Block]:
+    size = data.draw(st.integers(1, 5))
+    windows = st.sampled_from([(0, 0), (size, size), (size, data.draw(st.integers(1, size)))])
+    size, step = data.draw(windows)
+    return data.draw(
+        st.sampled_from([lambda: Last(size=size, step=step), lambda: Total(size=size, step=step), Difference, Distance])
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_a_block_stopped_at_any_item_goes_on_as_if_nothing_had_been(data: st.DataObject) -> None:
+    make = blocks_for(data)
+    block = make()
+    streams, flow = streams_of(block, data), graph_of(type(block))
+    whole = Life(make(), streams, data, None)
+    whole.finish()
+    meant, counted = plain(whole.given), settled(whole.core)
+
+    taken: dict[int, Any] = {}
+    need = acked = 0
+    resumed: Resumed | None = None
+    for _ in range(data.draw(st.integers(1, 3))):
+        life = Life(block, streams, data, resumed)
+        core, recorded = life.core, resumed and resumed.standing
+        assert core.begin <= need
+        for _ in range(data.draw(st.integers(0, 40))):
+            life.work(data)
+            reached = max([need, *(slot + 1 for slot in plain(life.given))])
+            if core.started and data.draw(st.integers(0, 3)) == 0:
+                if core.marked and data.draw(st.booleans()):
+                    core.mark()
+                acked = data.draw(st.integers(acked, reached))
+                need = max(need, acked)
+                core.settle(SlotSet([(0, acked)] if acked else []))
+                recorded = Standing.unpack(record.unpack(record.pack(core.standing().pack())))
+        given_ = plain(life.given)
+        reached = max([need, *(slot + 1 for slot in given_)])
+        had, need = need, data.draw(st.integers(need, reached))
+        taken |= {slot: told for slot, told in given_.items() if had <= slot < need}
+        sink = Standing([Place((need,), (need,))])
+        going = resume(flow, {"s": [None], "b": [recorded], "sink": [sink]})["b"]
+        lives_on = data.draw(st.booleans()) and recorded is not None
+        block = block if lives_on else make()
+        resumed = Resumed(going, recorded, core if lives_on else None)
+
+    life = Life(block, streams, data, resumed)
+    life.finish()
+    taken |= {slot: told for slot, told in plain(life.given).items() if slot >= need}
+    assert taken == meant
+    assert settled(life.core) == counted
+
+
+def settled(core: Core) -> list[dict[str, Any]]:
+    """What became of the slots of every input, all of them being finished."""
+    core.settle(None, over=True)
+    core.standing()
+    return [core.account(index) for index in range(len(core.inputs))]

@@ -75,7 +75,8 @@ def test_a_living_run_has_a_card_with_its_taps_and_it_goes_with_the_run(runs: Ru
     (card,) = until(rundir.runs)
     assert (card["name"], card["pid"], list(card["ports"])) == ("test", run.pid, ["src.numbers"])
     assert abs(card["started"] - time.time()) < 60
-    until(lambda: Path(card["ports"]["src.numbers"].removeprefix("ipc://")).is_socket())
+    (tap,) = card["ports"]["src.numbers"]
+    until(lambda: Path(tap.removeprefix("ipc://")).is_socket())
     os.kill(run.pid, 2)
     run.report()
     assert rundir.runs() == []

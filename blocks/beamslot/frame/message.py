@@ -116,7 +116,8 @@ class Acknowledge:
 class Heartbeat:
     """The sender lives; a consumer's repeats its acknowledgement.
 
-    A producer's tells processes that share an edge up to where all of it is finished.
+    A producer's tells processes that share an edge up to where all have noted that it is finished, and as credit, up to
+    where it is shared out.
     """
 
     finished: Ranges = ()

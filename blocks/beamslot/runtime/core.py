@@ -77,6 +77,7 @@ class Core:
     on_call: told the slots and the arrays by port before each call
     sparse: whether other processes of the block take the slots that do not come here
     shared: before this slot all of these have noted what is finished; no restart goes back behind it
+    through: before this slot, what was to come here has come
     cut, cut_at: whether it ended before its inputs did, and from which slot on it wants nothing    tallies: by input, what became of its slots
     """
 
@@ -91,7 +92,7 @@ class Core:
         on_call: Callable[[range, Mapping[str, Any]], None] | None = None,
         sparse: bool = False,
     ) -> None:
-        self.sparse, self.shared = sparse, 0
+        self.sparse, self.shared, self.through = sparse, 0, 0
         self.block, self.inputs = block, list(inputs)
         lock = lock or nullcontext()
         self._let_go, self._take_back = lock.__exit__, lock.__enter__
@@ -442,7 +443,8 @@ class Core:
                 places.popleft()
         else:
             if self.sparse and downstream is not None:  # others have done what did not come here
-                self._consumed[0].add(0, downstream.prefix())
+                came = END if self._ends[0] else max(self.through, self._came[0][1] if self._came[0] else 0)
+                self._consumed[0].add(0, min(downstream.prefix(), came))
             sets = self._consumed if downstream is None else [done & downstream for done in self._consumed]
             out = tuple([done.prefix() for done in sets])
             if self.cut and min(out) >= self.cut_at:

@@ -45,8 +45,8 @@ MARK_EVERY = 2_000_000
 """An idle block with state notes where it stands so often [ns]; one whose state is dear, less often."""
 RECORD_EVERY = 20_000_000
 """A process that has no producers to acknowledge to records so often [ns]; what it made since, it makes again."""
-SHARE_EVERY = 20_000_000
-"""Replicas are told so often what all of them have noted [ns]."""
+SHARE_EVERY = 5_000_000
+"""Replicas are told so often what is shared out, and what all of them have noted [ns]."""
 DEAR = 20
 """Noting its state may cost a block one part in so many of its time."""
 CALLS_BETWEEN_POLLS = 64
@@ -240,7 +240,7 @@ class Unit:
             owing = any(inlet.owes for inlet in self._inlets) or any(
                 seat.core.unmarked for seat in self.seats.values() if seat.core.marked
             )
-            self._poll(1e-3 if owing else 0.05)
+            self._poll(1e-3 if owing else 5e-3 if self._shares else 0.05)
             return
         wait = min(self.clock.wait(self._next_slots(name)) for name in makers)
         self._poll(min(wait - 1e-3, 0.05) if wait >= 2e-3 else 0)
@@ -260,7 +260,8 @@ class Unit:
         if inlet is not None:
             for item in inlet.receive():
                 seat.core.feed(index, item)
-            seat.core.shared = inlet.shared
+            seat.core.shared, seat.core.through = inlet.shared, inlet.through
+            self._moved = True
 
     def _serve_consumers(self) -> None:
         for outlet in self._outlets:
@@ -374,8 +375,9 @@ class Unit:
     def _hand_over(self, inner: Inner, item: Item) -> None:
         if inner.core.ended:
             return
-        if isinstance(item, Frame | Gap):
-            inner.offered += item.count
+        if isinstance(item, Frame | Gap) and item.end > inner.next_slot:
+            inner.offered += item.end - max(item.first, inner.next_slot)
+            inner.next_slot = item.end
         inner.core.feed(inner.index, item)
 
     # acknowledgement and end

@@ -163,7 +163,7 @@ class Link:
     limit: int = 1
     open: int = 0
     part: int = 0
-    told: int = 0
+    told: tuple[int, int] = (0, 0)
     acknowledged: SlotSet = field(default_factory=SlotSet)
     eos_acked: bool = False
     done: bool = False
@@ -622,14 +622,16 @@ class Outlet:
         return both
 
     def tell_replicas(self) -> None:
-        """Tell processes that share an edge up to where all of them have noted that it is finished."""
+        """Tell processes that share an edge how far it is shared out, and up to where all have noted that it is finished."""
         for link in self.links:
             if len(link.peers) > 1 and not link.over:
-                done = min(peer.acked for peer in link.peers)
-                if done > link.told:
-                    link.told = done
+                out = next((entry.first for entry in link.pending if entry.end > entry.first), self.next_slot or 0)
+                news = (min(peer.acked for peer in link.peers), out)
+                if news != link.told:
+                    link.told = news
+                    done = [(0, news[0])] if news[0] else []
                     for peer in link.peers:
-                        self._send(peer, Entry(0, 0, encode(Heartbeat([(0, done)]), self.topic)))
+                        self._send(peer, Entry(0, 0, encode(Heartbeat(done, False, out), self.topic)))
 
     def serve_tap(self, now: int) -> None:
         """Take subscriptions; describe the stream to new listeners and once a second."""
@@ -676,6 +678,8 @@ class Inlet:
     begin: the first slot that is needed, None where the stream may begin anywhere
     allowance: slots in hand that it asks for on a queued edge, 0 on others
     remote: whether the producer is of another run; its connection is somebody else's care
+    shared, through: what the producer says of an edge that several processes share: before which slot all have noted
+        what is finished, and before which all is shared out
     """
 
     def __init__(
@@ -700,7 +704,7 @@ class Inlet:
         self.finished = SlotSet([(0, begin)] if begin else [])
         self.next_slot = begin
         self.ended = False
-        self.taken = self.shared = 0
+        self.taken = self.shared = self.through = 0
         self._on_error = on_error
         self._eos_finished: bool = False
         self._came = self._known = self._owed = 0
@@ -794,6 +798,7 @@ class Inlet:
                     items.append(message)
             elif isinstance(message, Heartbeat):
                 self.shared = max(self.shared, _last(message))
+                self.through = max(self.through, message.credit)
             elif isinstance(message, Eos) and not self.ended:
                 self._eos = message
                 wire.last = END

@@ -28,6 +28,7 @@ class Inner:
     index: int
     window: int
     offered: int = 0
+    next_slot: int = 0
 
 
 @dataclass
@@ -176,7 +177,7 @@ class Wiring:
     def _inner(self, core: Core, edge: EdgeSpec) -> Inner:
         target = self.seats[edge.target].core
         index = inputs_of(self.graph, edge.target).index(edge)
-        return Inner(edge, target, index, self.graph.windows[edge.name], core.offered)
+        return Inner(edge, target, index, self.graph.windows[edge.name], core.offered, core.begin)
 
     def _link(self, core: Core, edge: EdgeSpec) -> Link:
         over = edge.target in self.plan.over
