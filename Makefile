@@ -45,7 +45,7 @@ check: .venv/stamp-test  ## format, lint, types, layers, tests
 bench: .venv/stamp-bench  ## speed against named peers, in one interleaved run
 	$(BIN)/beamslot bench transport $(ARGS)
 
-soak: .venv/stamp-test  ## the long tests
+soak: .venv/stamp-test  ## the long tests (BEAMSLOT_SOAK_MINUTES=3 for short ones)
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 peers:  ## apt packages that some tests can use (best effort, needs root)

@@ -5,6 +5,7 @@ import math
 import re
 import shlex
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from beamslot.cli import graph as graphs
 from beamslot.errors import BadParam, FlowgraphError, PeerLost, UnknownPort
 from beamslot.frame import Array, Describe, Eos, Frame, Gap, StreamInfo
 from beamslot.runtime import Block, In, Out
-from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph
+from beamslot.runtime.chaos import Chaos
+from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph, Restart
 
 FLOWGRAPHS = Path(__file__).parents[2] / "flowgraphs"
 
@@ -43,7 +45,9 @@ TWO_WAYS = Graph(
 # usage
 
 
-@pytest.mark.parametrize("verb", ["run", "validate", "graph", "blocks", "new", "sweep", "echo", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["run", "validate", "graph", "blocks", "new", "sweep", "echo", "logs", "keys", "doctor"]
+)
 def test_the_help_of_every_verb_teaches_by_an_example(verb, capsys):
     with pytest.raises(SystemExit) as end:
         main([verb, "--help"])
@@ -68,6 +72,9 @@ def test_the_top_help_shows_what_people_do_and_the_exit_codes():
         ["run", "x.yml", "--for", "soon"],
         ["run", "x.yml", "--pace", "-1"],
         ["run", "x.yml", "--seed", "-1"],
+        ["run", "x.yml", "--restart", "sometimes"],
+        ["run", "x.yml", "--chaos", "7,every=0"],
+        ["run", "x.yml", "--chaos", "7,actions=kill+bite"],
         ["graph", "x.yml", "--format", "jpeg"],
     ],
 )
@@ -156,6 +163,35 @@ def test_slots_pace_and_seed_replace_those_of_the_graph_only_when_given():
     assert run.timed(TWO_WAYS, arguments())[0] == TWO_WAYS
 
 
+# when processes end
+
+
+def test_a_restart_policy_is_for_processes_of_which_no_block_has_one_written():
+    kept = Restart("never", retries=2)
+    written = {"restart": "g.yml:3"}
+    group = {name: replace(TWO_WAYS.blocks[name], process="both", restart=kept) for name in ("left", "right")}
+    group["right"] = replace(group["right"], places=written)
+    graph = replace(TWO_WAYS, blocks={**TWO_WAYS.blocks, **group})
+    policies = {name: spec.restart for name, spec in options.restarted(graph, "on_failure").blocks.items()}
+    assert policies == {name: kept if name in group else Restart("on_failure") for name in graph.blocks}
+    assert options.restarted(graph, None) is graph
+
+
+def test_the_rest_of_a_restart_policy_stays_as_the_graph_says():
+    patient = Restart("never", retries=50)
+    graph = replace(TWO_WAYS, blocks={n: replace(s, restart=patient) for n, s in TWO_WAYS.blocks.items()})
+    assert options.restarted(graph, "on_failure").blocks["left"].restart == Restart("on_failure", retries=50)
+
+
+def test_a_chaos_is_read_and_what_it_did_is_told():
+    chaos = options.chaos("7,every=0.5,actions=kill+cut")
+    assert chaos == Chaos(7, 0.5, ("kill", "cut"))
+    events = [{"kind": "blow", "process": name, "action": "kill"} for name in ("omp", "nmse", "omp")]
+    told = run.blows(chaos, [{"kind": "started"}, *events], 3)
+    assert told == "chaos 7: kill nmse 1, kill omp 2; 3 restarts"
+    assert run.blows(chaos, [], 0) == "chaos 7: no blow fell; 0 restarts"
+
+
 # progress without a terminal
 
 
@@ -205,6 +241,18 @@ def test_blocks_stand_in_columns_by_the_longest_way_from_a_source():
     assert draw.columns(TWO_WAYS) == [["source"], ["left", "right"], ["pair"]]
 
 
+def test_drawings_show_what_shares_work_or_a_process_and_what_loses_slots():
+    edges = (*TWO_WAYS.edges[1:], replace(TWO_WAYS.edges[0], policy="latest"))
+    blocks = {"left": {"replicas": 2}, "right": {"replicas": 0}, "pair": {"process": "back"}}
+    changed = {name: replace(TWO_WAYS.blocks[name], **how) for name, how in blocks.items()}
+    graph = replace(TWO_WAYS, blocks={**TWO_WAYS.blocks, **changed}, edges=edges)
+    for text in (draw.mermaid(graph), draw.dot(graph), draw.svg(graph)):
+        for words in ("Relay x 2", "Relay x auto", "PairSink in back"):
+            assert words in text
+    assert '  n0 -. "numbers (latest)" .-> n1' in draw.mermaid(graph)
+    assert draw.dot(graph).count("style=dashed") == draw.svg(graph).count("stroke-dasharray") == 1
+
+
 def test_an_svg_is_well_formed_and_its_edges_join_the_blocks_they_name():
     tree = ET.fromstring(draw.svg(TWO_WAYS))  # noqa: S314
     space = "{http://www.w3.org/2000/svg}"
@@ -249,7 +297,15 @@ def test_the_summary_of_a_graph_names_what_flows_and_the_most_that_may_be_in_fli
         "unit": "1",
     }
     assert edge["window"] == TWO_WAYS.windows[edge["edge"]]
-    assert found["blocks"][0] == {"block": "source", "class": "CountingSource", "place": ""}
+    assert found["blocks"][0] == {
+        "block": "source",
+        "class": "CountingSource",
+        "place": "",
+        "process": "",
+        "replicas": 1,
+        "restart": "never",
+        "most_bytes": None,
+    }
 
 
 def test_started_blocks_give_lengths_and_exact_bytes():
@@ -299,6 +355,36 @@ def test_a_block_is_described_from_its_declarations():
     assert by_name["names"]["type"] == "list of string"
     assert (by_name["pair"]["type"], by_name["pair"]["range"]) == ("[number, integer]", "")
     assert (by_name["limit"]["type"], by_name["limit"]["range"]) == ("number or none", ">= 0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (Relay, ""),
+        (Everything, "it takes windows of 4 slots"),
+        (CountingSource, "it is a source"),
+        (PairSink, "it is a sink"),
+    ],
+)
+def test_whether_a_block_may_have_replicas_is_told_from_its_class(kind, why):
+    found = blocks.describe("it", kind)
+    assert found["single"].startswith(why)
+    assert bool(found["single"]) == bool(why)
+    assert ("1 only: " if why else "several may share its slots") in blocks._replicas(found)
+
+
+def test_whether_a_block_has_state_is_told_from_its_class():
+    class Lossy(Relay):
+        stateful = True
+
+    class Careful(Relay):
+        def snapshot(self):
+            return {}
+
+    said = [blocks._state(blocks.describe("it", kind)) for kind in (Relay, Lossy, Careful)]
+    assert [text.partition(",")[0] for text in said] == ["none: slots are worked on alone", "has some", "has some"]
+    assert "begins anew" in said[1]
+    assert "puts it back" in said[2]
 
 
 def test_the_example_of_a_block_is_yaml_with_every_parameter():
@@ -456,14 +542,18 @@ def test_without_numbers_on_the_axis_there_is_no_plot_and_a_reason(tmp_path):
 # listening
 
 RUNS = [
-    {"name": "old", "pid": 11, "ports": {"a.x": "ipc://old"}},
-    {"name": "new", "pid": 22, "ports": {"a.x": "ipc://new", "b.y": "ipc://b"}},
+    {"name": "old", "pid": 11, "ports": {"a.x": ["ipc://old"]}},
+    {"name": "new", "pid": 22, "ports": {"a.x": ["ipc://new", "ipc://new.1"], "b.y": ["ipc://b"]}},
 ]
 
 
 @pytest.mark.parametrize(
     ("wanted", "found"),
-    [("a.x", ("ipc://new", "a.x")), ("old:a.x", ("ipc://old", "a.x")), ("22:b.y", ("ipc://b", "b.y"))],
+    [
+        ("a.x", (["ipc://new", "ipc://new.1"], "a.x")),
+        ("old:a.x", (["ipc://old"], "a.x")),
+        ("22:b.y", (["ipc://b"], "b.y")),
+    ],
 )
 def test_a_port_is_found_in_the_newest_run_or_the_one_named(wanted, found):
     assert echo.find(wanted, RUNS) == found

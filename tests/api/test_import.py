@@ -23,7 +23,9 @@ def test_import_beamslot_imports_nothing_heavy():
     assert loaded_after("import beamslot") == set()
 
 
-@pytest.mark.parametrize("verb", ["", "'run', ", "'sweep', ", "'blocks', ", "'echo', ", "'doctor', "])
+@pytest.mark.parametrize(
+    "verb", ["", "'run', ", "'sweep', ", "'blocks', ", "'echo', ", "'logs', ", "'keys', ", "'doctor', "]
+)
 def test_help_imports_nothing_heavy(verb):
     code = f"import beamslot.cli\ntry: beamslot.cli.main([{verb}'--help'])\nexcept SystemExit: pass"
     assert loaded_after(code) == set()

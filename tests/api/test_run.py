@@ -115,6 +115,18 @@ def test_a_block_that_fails_raises_with_the_report_so_far():
     assert error.value.report["ok"] is False
 
 
+def test_blocks_are_started_again_when_that_is_asked_for_and_the_blows_are_told():
+    graph = changed("relay", work=0.005)
+    calm = beamslot.run(graph, blocks=[PROBES], restart="on_failure")
+    result = beamslot.run(graph, blocks=[PROBES], chaos="5,every=0.05,actions=kill")
+    assert calm.restarts == 0
+    assert result.restarts > 0
+    assert result.sinks == calm.sinks == {"sink": {"seen": 40, "bad": 0, "missed": 0}}
+    assert result.notes[-1].startswith("chaos 5: kill ")
+    with pytest.raises(RunFailed, match="was ended by SIGKILL"):
+        beamslot.run(graph, blocks=[PROBES], chaos="5,every=0.05,actions=kill", restart="never")
+
+
 def test_slots_and_seconds_together_are_refused_before_anything_starts():
     with pytest.raises(BadParam, match="slots=3 and seconds=2 came together"):
         beamslot.run(GRAPH, slots=3, seconds=2)
@@ -126,6 +138,7 @@ def test_slots_and_seconds_together_are_refused_before_anything_starts():
         ({"slots": 0}, "run: slots: got '0'; wanted a whole number of at least 1"),
         ({"seconds": -1}, "run: seconds: got '-1'; wanted a time such as 10s, 500ms or 2m"),
         ({"pace": "fast"}, "run: pace: got 'fast'; wanted realtime, max, or a factor above 0"),
+        ({"chaos": "x"}, "run: chaos: got 'x'; wanted SEED[,every=SECONDS][,actions=kill+stop+cut]"),
     ],
 )
 def test_usage_that_the_command_line_refuses_is_said_in_one_sentence(given, said):

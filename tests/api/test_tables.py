@@ -136,6 +136,27 @@ def test_a_column_that_says_nothing_is_left_out():
     assert tables.edge_sheet(REPORT).shown().columns[-3:] == ["unmatched", "redelivered", "open"]
 
 
+def test_restarts_replicas_refusals_and_while_it_runs_the_state_of_blocks_stand_where_there_are_any():
+    heads = tables.block_sheet(REPORT).shown().columns
+    assert heads == ["block", "slots", "p50 per call", "p95 per call", "p99 per call"]
+    troubled = {"omp": {"slots": 5, "restarts": 2, "refused": 1, "replicas": 3, "state": "waiting"}, "nmse": {}}
+    shown = tables.block_sheet({"blocks": troubled}).shown()
+    assert shown.columns[:4] == ["block", "state", "replicas", "slots"]
+    assert shown.columns[-2:] == ["restarts", "refused"]
+    assert shown.rows == [
+        ["omp", "waiting", "3", "5", "-", "-", "-", "2", "1"],
+        ["nmse", "", "", "0", "-", "-", "-", "0", "0"],
+    ]
+    assert "state" not in tables.block_sheet({"blocks": troubled, "exit_code": 0}).shown().columns
+
+
+def test_the_newest_notes_stand_under_the_closing_tables():
+    notes = [f"note {index}" for index in range(tables.NOTES + 1)]
+    text = text_of(tables.closing({**REPORT, "notes": notes}))
+    assert f"! note {tables.NOTES}" in text
+    assert "! note 0" not in text
+
+
 def test_names_that_look_like_markup_are_shown_as_they_are():
     report = {**REPORT, "graph": "[red]x[/red]", "blocks": {"[b]n[/b]": {"slots": 1}}, "end_to_end": {}}
     text = text_of(tables.closing(report))

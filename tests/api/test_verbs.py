@@ -90,6 +90,17 @@ def test_json_is_one_object_and_nothing_else(graph):
     assert "probe  starting" in done.stderr
 
 
+def test_a_run_that_went_well_leaves_what_its_blocks_cost_and_auto_replicas_follow_from_it(graph):
+    assert beamslot("run", graph, "--blocks", PROBES, "--quiet").returncode == 0
+    kept = json.loads((Path(os.environ["XDG_STATE_HOME"]) / "beamslot" / "costs.json").read_text())
+    assert sorted(cost["block"] for cost in kept.values()) == ["CheckSink", "CountingSource", "Relay"]
+    graph.write_text(GRAPH.replace("id: relay,", "id: relay, replicas: auto,"))
+    done = beamslot("run", graph, "--blocks", PROBES)
+    assert done.returncode == 0, done.stderr
+    assert "! relay: replicas: auto is 1: a slot takes it" in done.stderr
+    assert "! relay: replicas: auto is 1: a slot takes it" in done.stdout
+
+
 def test_a_graph_may_come_on_standard_input_as_json_and_quiet_says_nothing(monkeypatch, capsys):
     whole = {
         "options": {"parameters": {"slots": 3}},

@@ -33,6 +33,20 @@ def test_a_quick_row_has_its_peers_and_the_machine_that_it_was_measured_on() -> 
     assert "edge_3KiB_rate: 1 of 1" in done.stderr
 
 
+def test_the_row_of_a_restart_is_measured_against_its_limit() -> None:
+    done = bench("--quick", "--json", "--runs", "1", "--only", "recovery")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["name"], row["unit"], row["peer"], row["peer_value"], row["runs"]) == ("recovery", "s", "limit", 0.5, 1)
+    assert row["value"] > 0
+
+
+def test_the_cost_of_an_idle_tap_is_measured() -> None:
+    row = transport._tap_idle_cost(1, 500)
+    assert (row["name"], row["unit"], row["peer"]) == ("tap_idle_cost", "ns", "frame")
+    assert row["peer_value"] > 0
+
+
 def test_a_row_that_is_not_there_is_said() -> None:
     done = bench("--only", "nothing")
     assert (done.returncode, done.stdout.count("edge")) == (2, 0)

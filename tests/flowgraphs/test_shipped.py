@@ -48,6 +48,17 @@ def test_3gpp_channels_run_through_the_same_chain() -> None:
         assert judged[name]["ci95_db"][1] < 0, "hundreds of rays: better than no estimate, for certain"
 
 
+def test_the_lab_loses_slots_on_its_lossy_edge_alone_and_keeps_its_judgement_through_chaos() -> None:
+    calm = beamslot.run(FLOWGRAPHS / "lab.yml", slots=60)
+    disturbed = beamslot.run(FLOWGRAPHS / "lab.yml", slots=60, chaos="3,every=0.2,actions=kill")
+    assert disturbed.sinks["nmse"] == calm.sinks["nmse"]
+    for report in (calm, disturbed):
+        *lossless, display = report.edges
+        assert {(e["offered"], e["acknowledged"], e["in_flight"]) for e in lossless} == {(60, 60, 0)}
+        assert display["offered"] == display["acknowledged"] + display["dropped"].get("latest", 0) == 60
+        assert report.sinks["display"]["slots"] == display["acknowledged"]
+
+
 def test_every_shipped_graph_is_run_here() -> None:
     text = Path(__file__).read_text()
     assert [path.name for path in FLOWGRAPHS.glob("*.yml") if f'"{path.name}"' not in text] == []

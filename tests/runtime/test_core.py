@@ -1,12 +1,13 @@
 """A block at work, fed item by item."""
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 from beamslot_runs import graph
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import Field
@@ -17,8 +18,8 @@ from beamslot.runtime import record
 from beamslot.runtime.block import Block, In, Out, RunContext
 from beamslot.runtime.core import Core, End, Input, Resumed
 from beamslot.runtime.graph import Graph
-from beamslot.runtime.place import Place, Standing
-from beamslot.runtime.resume import resume
+from beamslot.runtime.place import END, Place, Standing
+from beamslot.runtime.resume import Going, resume
 from beamslot.runtime.slots import SlotSet
 
 X = Array.of("slot y", np.float32)
@@ -692,14 +693,14 @@ class Stream:
         self.kinds = dict(enumerate(kinds, begin))
         self.changes = changes
 
-    def items(self, first: int, data: st.DataObject) -> list[Any]:
+    def items(self, first: int, dice: Random) -> list[Any]:
         """The stream from a slot on, its frames cut anew."""
         at = max(first, self.begin)
         made: list[Any] = [self._description(max([slot for slot in self.changes if slot <= at], default=0))]
         while at < self.end:
             if at in self.changes and at > first:
                 made.append(self._description(at))
-            most = at + data.draw(st.integers(1, 4))
+            most = at + dice.randint(1, 4)
             end = at + 1
             while end < min(most, self.end) and self.kinds[end] == self.kinds[at] and end not in self.changes:
                 end += 1
@@ -730,20 +731,24 @@ def plain(items: list[tuple[str, Any]]) -> dict[int, Any]:
 class Life:
     """One life of a block: what it is fed, step by step, and what it has given."""
 
-    def __init__(self, kind: Block, streams: list[Stream], data: st.DataObject, resumed: Resumed | None) -> None:
+    def __init__(self, kind: Block, streams: list[Stream], dice: Random, resumed: Resumed | None) -> None:
         inputs = [Input(port, "s.out", f"s.out > b.{name}") for name, port in kind.inputs.items()]
         self.core = Core(kind, inputs, resumed=resumed)
-        self.queues = [s.items(self.core.begin_of(i), data) for i, s in enumerate(streams)]
+        self.queues = [s.items(self.core.begin_of(i), dice) for i, s in enumerate(streams)]
         self.given: list[tuple[str, Any]] = []
 
-    def work(self, data: st.DataObject) -> None:
+    def work(self, dice: Random) -> None:
         """Feed one item, or do one step."""
         waiting = [index for index, queue in enumerate(self.queues) if queue]
-        if waiting and data.draw(st.booleans()):
-            index = data.draw(st.sampled_from(waiting))
+        if waiting and dice.random() < 0.5:
+            index = dice.choice(waiting)
             self.core.feed(index, self.queues[index].pop(0))
         elif not self.core.ended and (step := self.core.step()):
             self.given += step.items
+
+    def reached(self, least: int) -> int:
+        """The slot after the last that it has given."""
+        return max([least, *(slot + 1 for slot in plain(self.given))])
 
     def finish(self) -> None:
         for index, queue in enumerate(self.queues):
@@ -758,73 +763,80 @@ def graph_of(kind: type[Block]) -> Graph:
     return graph({"s": Root, "b": kind, "sink": Leaf}, *edges, "b.out > sink.x")
 
 
-def streams_of(kind: Block, data: st.DataObject) -> list[Stream]:
-    kinds = st.lists(st.sampled_from(["", "", "", "", "late", "filtered", None]), max_size=25)
-    begin = data.draw(st.sampled_from([0, 0, 6]))
-    lone = len(kind.inputs) == 1
+def streams_of(kind: Block, dice: Random) -> list[Stream]:
+    begin = dice.choice([0, 0, 6])
     made: list[Stream] = []
     for number in range(len(kind.inputs)):
-        slots = data.draw(kinds)
-        while slots and slots[0] is None:
-            slots.pop(0)  # before the first slot nothing is missing
-        changes = data.draw(st.sets(st.integers(1, 25), max_size=2)) if lone else set[int]()
-        made.append(
-            Stream(number, begin, slots, {slot for slot in changes if slot in range(begin, begin + len(slots))})
-        )
+        count, rare = dice.randint(0, 60), dice.choice([0.0, 0.0, 0.3, 1.0])
+        kinds = dice.choices(["", "late", "filtered", None], [12, rare, rare, rare], k=count)
+        kinds[:1] = [""] * len(kinds[:1])  # before the first slot nothing is missing
+        changes = [begin + dice.randrange(1, count) for _ in range(dice.choice([0, 0, 1, 2]))] if count > 1 else []
+        made.append(Stream(number, begin, kinds, set(changes) if len(kind.inputs) == 1 else set()))
     return made
 
 
-def blocks_for(data: st.DataObject) -> Callable[[], Block]:
-    size = data.draw(st.integers(1, 5))
-    windows = st.sampled_from([(0, 0), (size, size), (size, data.draw(st.integers(1, size)))])
-    size, step = data.draw(windows)
-    return data.draw(
-        st.sampled_from([lambda: Last(size=size, step=step), lambda: Total(size=size, step=step), Difference, Distance])
+def block_for(dice: Random) -> Callable[[], Block]:
+    size = dice.randint(1, 5)
+    step = dice.randint(1, size)
+    return dice.choice(
+        [
+            Last,
+            Total,
+            lambda: Last(size=size, step=step),
+            lambda: Total(size=size, step=step),
+            lambda: Total(size=size, step=size),
+            Difference,
+            Distance,
+        ]
     )
 
 
-@settings(deadline=None, max_examples=200)
-@given(st.data())
-def test_a_block_stopped_at_any_item_goes_on_as_if_nothing_had_been(data: st.DataObject) -> None:
-    make = blocks_for(data)
+@pytest.mark.parametrize("seed", range(400))
+def test_a_block_stopped_at_any_item_goes_on_as_if_nothing_had_been(seed: int) -> None:
+    dice = Random(seed)
+    make = block_for(dice)
     block = make()
-    streams, flow = streams_of(block, data), graph_of(type(block))
-    whole = Life(make(), streams, data, None)
+    streams, flow = streams_of(block, dice), graph_of(type(block))
+    whole = Life(make(), streams, dice, None)
     whole.finish()
     meant, counted = plain(whole.given), settled(whole.core)
+    first = min(meant, default=0)
 
     taken: dict[int, Any] = {}
     need = acked = 0
     resumed: Resumed | None = None
-    for _ in range(data.draw(st.integers(1, 3))):
-        life = Life(block, streams, data, resumed)
-        core, recorded = life.core, resumed and resumed.standing
+    for _ in range(dice.randint(1, 3)):
+        life = Life(block, streams, dice, resumed)
+        core, recorded, had = life.core, resumed and resumed.standing, need
         assert core.begin <= need
-        for _ in range(data.draw(st.integers(0, 40))):
-            life.work(data)
-            reached = max([need, *(slot + 1 for slot in plain(life.given))])
-            if core.started and data.draw(st.integers(0, 3)) == 0:
-                if core.marked and data.draw(st.booleans()):
+        for _ in range(dice.randint(0, 30)):
+            life.work(dice)
+            if core.started and dice.random() < 0.3:
+                if core.marked and dice.random() < 0.5:
                     core.mark()
-                acked = data.draw(st.integers(acked, reached))
+                acked = asked(dice, acked, life.reached(need), first)
                 need = max(need, acked)
                 core.settle(SlotSet([(0, acked)] if acked else []))
                 recorded = Standing.unpack(record.unpack(record.pack(core.standing().pack())))
-        given_ = plain(life.given)
-        reached = max([need, *(slot + 1 for slot in given_)])
-        had, need = need, data.draw(st.integers(need, reached))
-        taken |= {slot: told for slot, told in given_.items() if had <= slot < need}
+        need = asked(dice, need, life.reached(need), first)
+        taken |= {slot: told for slot, told in plain(life.given).items() if had <= slot < need}
         sink = Standing([Place((need,), (need,))])
         going = resume(flow, {"s": [None], "b": [recorded], "sink": [sink]})["b"]
-        lives_on = data.draw(st.booleans()) and recorded is not None
+        lives_on = dice.random() < 0.5 and recorded is not None
         block = block if lives_on else make()
         resumed = Resumed(going, recorded, core if lives_on else None)
 
-    life = Life(block, streams, data, resumed)
+    life = Life(block, streams, dice, resumed)
     life.finish()
     taken |= {slot: told for slot, told in plain(life.given).items() if slot >= need}
     assert taken == meant
     assert settled(life.core) == counted
+
+
+def asked(dice: Random, least: int, most: int, first: int) -> int:
+    """A slot from which a consumer may want to go on: none that lies before the first that ever came."""
+    slot = dice.choice([least, most, dice.randint(least, most)])
+    return slot if slot > first else least
 
 
 def settled(core: Core) -> list[dict[str, Any]]:
@@ -832,3 +844,209 @@ def settled(core: Core) -> list[dict[str, Any]]:
     core.settle(None, over=True)
     core.standing()
     return [core.account(index) for index in range(len(core.inputs))]
+
+
+class Book(Block):
+    """A sink that writes down what it is given, and whether it was started or restored."""
+
+    x = In("slot", np.int64)
+
+    def start(self) -> None:
+        object.__setattr__(self, "lines", [*getattr(self, "lines", []), "start"])
+
+    def process(self, x: NDArray[Any], slots: range) -> None:
+        self.lines.extend(slots)
+
+    def snapshot(self) -> list[Any]:
+        return list(self.lines)
+
+    def restore(self, state: list[Any]) -> None:
+        object.__setattr__(self, "lines", ["restored", *state])
+
+
+def of_one(block: Block, going: Going | None = None, standing: Standing | None = None, **options: Any) -> Core:
+    """A core of one input, perhaps going on from somewhere."""
+    block.join_run(RunContext("b"))
+    before = options.pop("before", None)
+    resumed = None if going is None else Resumed(going, standing, before)
+    return Core(block, [Input(block.inputs["x"], "s.out", "s.out > b.x")], resumed=resumed, **options)
+
+
+def numbers(first: int, count: int = 1, **fields: Any) -> Frame:
+    return Frame(first, count, {"out": np.arange(first, first + count)}, **fields)
+
+
+DESCRIBED = Describe("s.out", StreamInfo({"out": N}, {}))
+
+
+def test_a_sink_that_lived_on_keeps_what_it_has_and_sees_no_slot_twice() -> None:
+    core = of_one(book := Book())
+    feed(core, DESCRIBED, numbers(0, 3), numbers(3, 3))
+    core.mark()
+    core.settle(None)
+    again = of_one(book, Going(0, (6,), (6,)), core.standing(), before=core)
+    feed(again, DESCRIBED, numbers(2, 3), numbers(5, 3))
+    assert book.lines == ["start", *range(8)]
+    assert again.account(0)["acknowledged"] == 6
+    again.mark()
+    again.settle(None)
+    assert again.account(0)["acknowledged"] == 8
+
+
+def test_a_sink_that_was_killed_goes_on_in_another_process_from_what_it_had_recorded() -> None:
+    core = of_one(Book())
+    feed(core, DESCRIBED, numbers(0, 3))
+    core.mark()
+    core.settle(None)
+    recorded = Standing.unpack(record.unpack(record.pack(core.standing().pack())))
+    feed(core, numbers(3, 3))
+    again = of_one(book := Book(), Going(0, (3,), (3,)), recorded)
+    feed(again, DESCRIBED, numbers(3, 3))
+    assert book.lines == ["restored", "start", 0, 1, 2, 3, 4, 5]
+
+
+def test_before_it_is_marked_a_block_with_state_goes_back_to_its_beginning() -> None:
+    core = of_one(Total())
+    feed(core, DESCRIBED, numbers(1, 4))
+    core.settle(SlotSet([(0, 5)]))
+    assert [(place.out, place.state) for place in core.standing().places] == [((0,), 0)]
+    assert core.told(0) == SlotSet()
+    core.mark()
+    core.settle(SlotSet([(0, 5)]))
+    assert [(place.out, place.state) for place in core.standing().places] == [((5,), 10)]
+    assert core.told(0) == SlotSet([(0, 5)])
+
+
+def test_places_are_kept_until_all_behind_them_is_finished() -> None:
+    core = of_one(Total())
+    feed(core, DESCRIBED)
+    for slot in range(4):
+        feed(core, numbers(slot))
+        core.mark()
+    core.settle(SlotSet([(0, 2)]))
+    assert [place.out for place in core.standing().places] == [(2,), (3,), (4,)]
+    core.settle(SlotSet([(0, 4)]))
+    assert [place.out for place in core.standing().places] == [(4,)]
+
+
+def test_what_was_recorded_of_a_block_is_not_changed_by_what_it_does_next() -> None:
+    core = of_one(Book())
+    feed(core, DESCRIBED, numbers(0, 2))
+    core.mark()
+    core.settle(None)
+    packed = record.pack(core.standing().pack())
+    again = of_one(Book(), Going(0, (2,), (2,)), Standing.unpack(record.unpack(packed)))
+    feed(again, DESCRIBED, numbers(2, 5))
+    again.mark()
+    again.settle(None)
+    assert record.pack(core.standing().pack()) == packed
+
+
+class Warm(Last):
+    """Depends on earlier calls, and cannot put that back."""
+
+    stateful = True
+
+
+@pytest.mark.parametrize(
+    ("kind", "going", "tagged"),
+    [
+        (Warm, Going(0, (4,), (4,)), True),
+        (Warm, Going(None, (0,), (0,)), False),
+        (Warm, None, False),
+        (Total, Going(0, (4,), (4,)), False),
+        (Last, Going(0, (4,), (4,)), False),
+    ],
+)
+def test_the_first_frame_after_a_cold_restart_says_so(kind: type[Block], going: Going | None, tagged: bool) -> None:
+    core = of_one(kind(), going, Standing([Place((4,), (4,), (), 0)]) if going else None)
+    items = feed(core, DESCRIBED, numbers(4, 2), numbers(6, 2))
+    tags = [item.tags for item in items if isinstance(item, Frame)]
+    assert tags == [{"restarted": True} if tagged else {}, {}]
+
+
+def test_a_block_with_state_that_lived_on_starts_cold_too_where_it_cannot_go_back() -> None:
+    core = of_one(warm := Warm())
+    feed(core, DESCRIBED, numbers(0, 4))
+    core.settle(SlotSet([(0, 4)]))
+    again = of_one(warm, Going(0, (4,), (4,)), core.standing(), before=core)
+    (_, item) = feed(again, DESCRIBED, numbers(4, 2))
+    assert item.tags == {"restarted": True}
+
+
+def test_slots_that_ended_the_block_before_become_a_gap_and_it_learns_of_them() -> None:
+    core = of_one(total := Total(), poison={4, 9})
+    items = feed(core, DESCRIBED, numbers(0, 4), numbers(4, 2), numbers(6, 3), Eos(9))
+    assert spans(items) == [(0, 4), (4, 6, "poison"), (6, 9), 9]
+    assert total.total == sum([0, 1, 2, 3, 6, 7, 8]) + 2 * 100
+    core.mark()
+    core.settle(SlotSet([(0, 9)]), over=True)
+    assert core.account(0) == {"acknowledged": 9, "dropped": {}, "unmatched": 0}
+    assert core.is_over
+
+
+def test_a_call_is_told_before_it_is_made_and_a_poisoned_one_is_not() -> None:
+    told: list[tuple[range, list[str]]] = []
+    core = of_one(Last(), poison={2}, on_call=lambda slots, given_: told.append((slots, list(given_))))
+    feed(core, DESCRIBED, numbers(0, 2), numbers(2), numbers(3))
+    assert told == [(range(0, 2), ["x"]), (range(3, 4), ["x"])]
+
+
+def test_a_replica_counts_what_came_to_it_and_passes_over_what_others_have() -> None:
+    core = of_one(Last(), sparse=True)
+    items = feed(core, DESCRIBED, numbers(1), numbers(4), numbers(5), Eos(7))
+    assert spans(items) == [(1, 2), (4, 5), (5, 6), 7]
+    assert core.misfits == {}
+    core.settle(SlotSet([(0, 5)]))
+    assert core.told(0).prefix() == 5
+    assert core.standing().places[0].out == (5,)
+
+
+def test_a_source_makes_again_what_was_not_finished() -> None:
+    core = Core(Counter(stop_at=100), [], resumed=Resumed(Going(0, (6,), (6,)), Standing([Place((3,), (3,))], base=0)))
+    core.start()
+    assert (core.begin, core.offered) == (6, 6)
+    core.make(range(6, 9), 0)
+    core.settle(SlotSet([(0, 8)]))
+    assert core.standing().places[0].out == (8,)
+
+
+class LiveCounter(Counter):
+    live = True
+
+
+def test_a_source_that_cannot_make_slots_again_keeps_them_until_they_are_finished() -> None:
+    core = Core(LiveCounter(stop_at=100), [])
+    core.start()
+    for first in range(0, 9, 3):
+        core.make(range(first, first + 3), 0)
+    core.settle(SlotSet([(0, 4)]))
+    assert [item.first for _, item in core.kept] == [3, 6]
+    again = Core(core.block, [], resumed=Resumed(Going(0, (4,), (4,)), core.standing(), core))
+    assert [item.first for _, item in again.kept] == [3, 6]
+
+
+def test_a_block_that_ended_before_its_inputs_wants_nothing_after_a_restart_either() -> None:
+    core = of_one(Last())
+    feed(core, DESCRIBED, numbers(0, 4), numbers(4, 2))
+    core.cut_off(3)
+    core.settle(SlotSet([(0, 3)]))
+    standing = core.standing()
+    assert (standing.places, standing.last) == ([Place((3,), (END,))], 3)
+    assert core.account(0) == {"acknowledged": 3, "dropped": {}, "unmatched": 0}
+    again = of_one(Last(), Going(0, (3,), (END,)), standing)
+    assert (again.was_cut, again.last) == (True, 3)
+
+
+def test_a_window_that_goes_on_names_no_slot_again() -> None:
+    core = of_one(Total(size=4, step=1))
+    feed(core, DESCRIBED, numbers(0, 6))
+    core.mark()
+    core.settle(SlotSet([(0, 6)]))
+    standing = Standing.unpack(record.unpack(record.pack(core.standing().pack())))
+    assert standing.places == [Place((6,), (3,), ((3, 6),), core.block.snapshot())]
+    assert core.told(0) == SlotSet([(0, 3)])
+    again = of_one(Total(size=4, step=1), Going(0, (6,), (3,)), standing)
+    assert spans(feed(again, DESCRIBED, numbers(2, 4), numbers(6, 2))) == [(6, 7), (7, 8)]
+    assert spans(feed(core, numbers(6, 2))) == [(6, 7), (7, 8)]
+    assert again.block.snapshot() == core.block.snapshot()

@@ -6,6 +6,7 @@ import random
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from beamslot.frame import Frame
 from beamslot.runtime import rundir
 from beamslot.runtime.chaos import Chaos, Strike
 from beamslot.runtime.diary import load_crash
-from beamslot.runtime.graph import EdgeSpec, Graph
+from beamslot.runtime.graph import Graph
 from beamslot.runtime.taps import listen
 
 SLOTS, BURST = 100_000, 50
@@ -157,7 +158,8 @@ def test_processes_that_stand_still_lose_nothing(runs: Runner, tmp_path: Path, u
 def test_chaos_by_the_clock_loses_nothing(seed: int, runs: Runner, tmp_path: Path) -> None:
     path = tmp_path / "file.jsonl"
     given = lab(path, slots=8_000, burst=20, slot_period=1 / 2_000, pace=1.0)
-    report = runs(given, chaos=Chaos(seed, every=0.1))
+    given = restarting(given, retries=1000, backoff=0.01, backoff_max=0.05)  # blows may fall faster than all get up
+    report = runs(given, seconds=60, chaos=Chaos(seed, every=0.1))
     assert report["problems"] == []
     assert report["sinks"]["order"] == {"seen": 8_000, "bad": 0, "missed": 0}
     assert [json.loads(line)["slot"] for line in path.read_text().splitlines()] == list(range(8_000))
@@ -188,7 +190,7 @@ def test_a_block_that_is_not_to_be_started_again_ends_the_run(runs: Runner) -> N
 
 def test_restarts_in_a_row_back_off_and_end_with_the_retries(runs: Runner) -> None:
     given = restarting(chain(slots=5000), ["relay"], retries=3, backoff=0.1, backoff_max=0.15)
-    report = runs(given, strikes=[Strike("kill", "relay", 1000, life=life) for life in range(9)])
+    report = runs(given, strikes=[Strike("kill", "relay", 0, life=life) for life in range(9)])
     assert (report["exit_code"], report["restarts"]) == (1, 3)
     assert "started again 3 times without getting on" in report["problems"][0]
     deaths, restarts = ([event["at"] for event in events(report, kind)] for kind in ("died", "restart"))
@@ -247,15 +249,15 @@ def test_a_call_that_always_hangs_is_poison(runs: Runner) -> None:
 
 
 def test_a_block_that_cannot_put_its_state_back_says_so_on_its_first_frame(runs: Runner) -> None:
-    given = chain({"relay": Cold}, slots=3000, slot_period=1e-3, pace=1.0)
-    run = runs.start(given, strikes=[Strike("kill", "relay", 1000)])
-    until(lambda: run.slots() > 100)
-    (card,) = rundir.runs()
+    given = chain({"relay": (Cold, {"pause": 0.7})}, slots=300)
+    run = runs.start(given, strikes=[Strike("kill", "relay", 150)])
+    (card,) = until(rundir.runs)
     frames = [item for item in listen(card["ports"]["relay.out"], "relay.out") if isinstance(item, Frame)]
-    complete(run.report(), 3000)
+    complete(run.report(), 300)
     tagged = [frame.first for frame in frames if frame.tags.get("restarted")]
     assert len(tagged) == 1
-    assert tagged[0] <= 1000
+    assert tagged[0] <= 150
+    assert not any(frame.tags for frame in frames if frame.first != tagged[0])
 
 
 # sources that cannot make a slot again
@@ -292,7 +294,7 @@ def test_a_live_source_that_dies_leaves_a_gap_that_is_counted(runs: Runner) -> N
 def recovering(runs: Runner, **options: Any) -> Run:
     """Return a run whose relay has died twice and waits for its third start."""
     given = restarting(chain(slot_period=1e-3, pace=1.0), ["relay"], backoff=1.5)
-    run = runs.start(given, strikes=[Strike("kill", "relay", 200, life=life) for life in range(2)], **options)
+    run = runs.start(given, strikes=[Strike("kill", "relay", 0, life=life) for life in range(2)], **options)
     until(lambda: any("started again in 1.5 s" in note for note in run.status.get("notes", ())))
     return run
 
@@ -302,7 +304,6 @@ def test_an_interrupt_while_a_block_waits_for_its_start_drains_all_the_same(runs
     run.signal(signal.SIGINT)
     report = run.report()
     assert (report["exit_code"], report["problems"]) == (130, [])
-    assert report["slots"] >= 200
     assert report["sinks"]["sink"] == {"seen": report["slots"], "bad": 0, "missed": 0}
     assert_balanced(report)
 
@@ -320,7 +321,7 @@ def test_a_second_interrupt_while_a_block_waits_for_its_start_stops_at_once(runs
 @pytest.mark.parametrize("name", ["src", "relay", "sink"])
 def test_the_death_of_a_block_while_draining_loses_nothing(name: str, runs: Runner) -> None:
     run = runs.start(chain({"sink": (CheckSink, {"work": 0.002})}), deadline=20.0)
-    until(lambda: edges_of(run.status or {"edges": [{"edge": EDGES[0], "in_flight": 0}]})[EDGES[0]]["in_flight"] > 200)
+    until(lambda: run.slots() > 300)
     run.signal(signal.SIGINT)
     until(lambda: run.status["state"] == "draining")
     os.kill(run.block(name), signal.SIGKILL)
@@ -346,7 +347,7 @@ def lines_of(report: dict[str, Any], sink: str) -> list[tuple[int, int, str]]:
     book = report["sinks"][sink]
     lines = [tuple(line) for line in book["lines"]]
     assert book["bad"] == 0
-    assert all(before[1] == after[0] for before, after in zip(lines, lines[1:], strict=False)), lines
+    assert all(before[1] == after[0] for before, after in pairwise(lines)), lines
     return lines  # type: ignore[return-value]
 
 

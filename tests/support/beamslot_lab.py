@@ -229,17 +229,21 @@ class Touchy(Block):
 
 
 class Cold(Block):
-    """Counts slots and cannot put its count back."""
+    """Counts slots and cannot put its count back; takes its time for the first call, so that listeners are there."""
 
     stateful = True
 
     numbers = In(**NUMBERS)
     out = Out(**NUMBERS)
 
+    pause: float = Field(0.0, ge=0)
+
     def start(self, *_: Any, **__: Any) -> None:
         self._count = 0
 
     def process(self, numbers: dict[str, Any]) -> dict[str, Any]:
+        if not self._count:
+            time.sleep(self.pause)
         self._count += len(numbers["index"])
         return dict(numbers)
 

@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="beamslot bench", description=__doc__, epilog=TEACH, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["transport"], help="transport: edges, taps and paced graphs")
+    parser.add_argument("what", choices=["transport"], help="transport: edges, taps, paced graphs and restarts")
     parser.add_argument("--json", action="store_true", help="print machine and rows as one JSON object")
     parser.add_argument("--quick", action="store_true", help="shorter and fewer runs")
     parser.add_argument("--runs", type=int, help="how many times each is measured (7, quick 3)")

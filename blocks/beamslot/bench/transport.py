@@ -1,6 +1,7 @@
-"""Rates, latencies and paced graphs of the real runtime, against raw pyzmq and ezmsg, taking turns.
+"""Rates, latencies, paced graphs and restarts of the real runtime, against raw pyzmq, ezmsg and limits, taking turns.
 
-Every measurement is a fresh process that prints one JSON object: `python -m beamslot.bench.ours` or `.peers`.
+Every measurement is a fresh process that prints one JSON object: `python -m beamslot.bench.ours`, `.recovery`
+or `.peers`.
 """
 
 import json
@@ -36,6 +37,8 @@ def measure(runs: int, quick: bool, only: str = "") -> list[Row]:
     for name, rate, burst in (("realtime_1000", 1_000, 1), ("bursts_8000", 8_000, 8)):
         if only in name:
             rows += _paced(name, rate, burst, seconds=2 if quick else 20, runs=min(runs, 3))
+    if only in "recovery":
+        rows.append(_recovery(runs, slot=100 if quick else 500))
     return rows
 
 
@@ -59,15 +62,17 @@ def _tap_idle_cost(runs: int, frames: int) -> Row:
 
     from beamslot.runtime.transport import Outlet
 
-    outlet, loops = Outlet(zmq.Context(), "bench.out", [], ""), 1_000_000
+    context, loops = zmq.Context(), 1_000_000
+    outlet = Outlet(context, "bench.out", [], "")
     seen: dict[str, list[float]] = {"ours": [], "frame": []}
     for _ in range(runs):
-        asked = timeit.timeit("if outlet._listeners: pass", globals={"outlet": outlet}, number=loops)
+        asked = timeit.timeit("if outlet.tapped.listeners: pass", globals={"outlet": outlet}, number=loops)
         bare = timeit.timeit("pass", number=loops)
         seen["ours"].append((asked - bare) / loops * 1e9)
         seen["frame"].append(1e9 / _measured("ours", {"nbytes": SIZES["3KiB"], "frames": frames})["rate"])
         _tell("tap_idle_cost", len(seen["ours"]), runs)
     outlet.close()
+    context.term()
     return _row("tap_idle_cost", "ns", "frame", seen)
 
 
@@ -86,6 +91,12 @@ def _paced(name: str, rate: int, burst: int, seconds: int, runs: int) -> list[Ro
         _row(f"{name}_late", "%", "sleeper", late),
         _against(f"{name}_latency_p99", _figure(seen, "p99_us")["ours"], "us", 5_000.0),
     ]
+
+
+def _recovery(runs: int, slot: int) -> Row:
+    """How long a NumPy block is away when its process is killed, against the limit that is promised."""
+    seen = _turns("recovery", runs, {"recovery": {"slot": slot}}, ["away_s"])
+    return _against("recovery", _figure(seen, "away_s")["recovery"], "s", 0.5)
 
 
 def _turns(
@@ -107,7 +118,7 @@ def _figure(seen: Mapping[str, Sequence[Mapping[str, float]]], name: str) -> dic
 
 
 def _measured(who: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    module = "beamslot.bench.ours" if who == "ours" else "beamslot.bench.peers"
+    module = f"beamslot.bench.{who if who in {'ours', 'recovery'} else 'peers'}"
     command = [sys.executable, "-m", module, who, json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
     if done.returncode:

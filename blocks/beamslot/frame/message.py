@@ -127,7 +127,7 @@ class Heartbeat:
 
 @dataclass(slots=True)
 class Done:
-    """The consumer wants nothing more; slots outside `finished` were not used."""
+    """The consumer wants nothing from some slot on: the last of the ranges begins there, and ends nowhere."""
 
     finished: Ranges
 

@@ -1,7 +1,7 @@
 """Trouble on purpose: processes killed, stopped, cut off, at chosen slots or by a seeded clock.
 
-What a flowgraph is worth is seen when things break. `beamslot run --chaos SEED` breaks them: every process of the run may
-be killed (SIGKILL), stopped for a moment (SIGSTOP), or lose its connections, at times that the seed alone decides.
+What a flowgraph is worth is seen when things break. `beamslot run --chaos SEED` breaks them: every process of the run
+may be killed (SIGKILL), stopped for a moment (SIGSTOP), or lose its connections, at times that the seed alone decides.
 """
 
 import random
@@ -51,7 +51,7 @@ class Chaos:
         """
         wanted = f"wanted SEED[,every=SECONDS][,actions={'+'.join(ACTIONS)}]"
         seed, *rest = text.split(",")
-        given = dict(part.partition("=")[::2] for part in rest)
+        given: dict[str, str] = {key: value for key, _, value in (part.partition("=") for part in rest)}
         try:
             every = float(given.pop("every", "1"))
             actions = tuple(given.pop("actions", "+".join(ACTIONS)).split("+"))

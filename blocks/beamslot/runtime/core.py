@@ -78,7 +78,8 @@ class Core:
     sparse: whether other processes of the block take the slots that do not come here
     shared: before this slot all of these have noted what is finished; no restart goes back behind it
     through: before this slot, what was to come here has come
-    cut, cut_at: whether it ended before its inputs did, and from which slot on it wants nothing    tallies: by input, what became of its slots
+    cut, cut_at: whether it ended before its inputs did, and from which slot on it wants nothing
+    tallies: by input, what became of its slots
     """
 
     def __init__(
@@ -156,6 +157,10 @@ class Core:
         ]
         if before is not None:
             self.kept = before.kept
+        if (
+            standing is not None and self.is_over
+        ):  # there is nothing left to do, and perhaps nobody left to describe its inputs
+            self.started = self.ended = True
 
     def _tallies_by_join(self) -> list[list[Tally]]:
         return [[Tally() for _ in members] for members in self._members]
@@ -330,13 +335,15 @@ class Core:
             for tally, lost in zip(self._lone[number], hole.unmatched, strict=True):
                 if lost:
                     tally.note(hole.first, hole.first + lost)
-        slots = range(hole.first, hole.end)
-        self._work_off(number, slots)
+        slots = range(max(hole.first, self._resumed.going.out[number]), hole.end)
+        if not slots:
+            return Step()  # the beginning of a window that was worked off before a restart
+        self.work_off(number, slots)
         try:
             self.block.missed(slots, hole.reason)
         except Exception as error:
             raise self._failure(slots, "missed: ", error) from error
-        return Step([(out.name, Gap(hole.first, len(slots), hole.reason)) for out in self._outs])
+        return Step([(out.name, Gap(slots.start, len(slots), hole.reason)) for out in self._outs])
 
     def start(self) -> list[tuple[str, Item]]:
         """Start the block with the descriptions that have come; return those of its outputs."""
@@ -376,8 +383,6 @@ class Core:
         self.places.append(self._here(state))
 
     def _here(self, state: Any = None) -> Place:
-        if self.ended and not self.cut:
-            return Place((END,) * len(self._consumed), (END,) * len(self._consumed), (), state)
         out = tuple([done.prefix() for done in self._consumed])
         windows = tuple([window and window.standing for window in self._windows])
         needed = tuple([min(at[0], done) if at else done for at, done in zip(windows or (None,), out, strict=False)])
@@ -413,8 +418,11 @@ class Core:
     def account(self, index: int) -> dict[str, Any]:
         """Return what became of the slots of an input that are finished: acknowledged, dropped by reason, unmatched."""
         settled = self.tallies[index].counts(self._begin(index))
-        lone = [row[members.index(index)] for members, row in zip(self._members, self._lone, strict=True)
-                if index in members]
+        lone = [
+            row[members.index(index)]
+            for members, row in zip(self._members, self._lone, strict=True)
+            if index in members
+        ]
         return {
             "acknowledged": settled.pop(DATA, 0),
             "dropped": settled,
@@ -465,6 +473,11 @@ class Core:
         self.places[0] = Place(out, (END,) * len(out))
 
     @property
+    def before(self) -> "Core | None":
+        """The core of the epoch before, if its process lived on."""
+        return self._resumed.before
+
+    @property
     def was_cut(self) -> bool:
         """Whether it goes on from where it had ended before its inputs did."""
         going = self._resumed.going
@@ -509,11 +522,13 @@ class Core:
     def make(self, slots: range, captured: int) -> Step:
         """Let a source make some slots; the slots of the step are those that it made."""
         given = {**self._asked, "slots": slots} if "slots" in self._asked else {}
+        if self.poison and not self.poison.isdisjoint(slots):
+            return self._pass_hole(0, Hole(slots.start, slots.stop, "poison", ()), counted=False)
         step = self._run(given, slots, captured)
         if self.ended:
             ends = [item.first for _, item in step.items if isinstance(item, Eos)]
             step.slots = slots = range(slots.start, max(ends, default=slots.start))
-        self._work_off(0, slots)
+        self.work_off(0, slots)
         if self.block.live:
             self.kept.extend((port, item) for port, item in step.items if isinstance(item, Frame | Gap))
         return step
@@ -533,10 +548,11 @@ class Core:
         if self.poison and not self.poison.isdisjoint(named):
             return self._pass_hole(number, Hole(named.start, named.stop, "poison", ()), counted=False)
         step = self._run(given, named, slab.captured)
-        self._work_off(number, named)
+        self.work_off(number, named)
         return step
 
-    def _work_off(self, number: int, slots: range) -> None:
+    def work_off(self, number: int, slots: range) -> None:
+        """Note that these slots of a join are worked off."""
         if self._virgin[number]:  # what lies before the first slot that ever came was never there
             self._virgin[number] = False
             self._consumed[number].add(0, slots.start)

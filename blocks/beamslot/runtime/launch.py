@@ -67,6 +67,7 @@ class Child:
     over: bool = False
     life: int = -1
     in_a_row: int = 0
+    hung: bool = False
     stopped_at: float = 0.0
     status: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     past: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
@@ -230,6 +231,8 @@ class Supervisor:
         supervisor = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
+        for now in child.nows.values():
+            now.end()  # what the life before was at is no longer worked on
         pid = os.fork()
         if pid == 0:
             _die_with(supervisor)
@@ -239,7 +242,7 @@ class Supervisor:
         child.pid, child.control = pid, ours
         child.life += 1
         child.ready = child.halted = child.dead = False
-        child.failure, child.stopped_at = {}, 0.0
+        child.failure, child.stopped_at, child.hung = {}, 0.0, False
         self._by_descriptor[ours.fileno()] = child
         self._poll.register(ours.fileno(), select.POLLIN)
 
@@ -297,6 +300,7 @@ class Supervisor:
         """Take note that a process has gone, and of how."""
         self._forget(child)
         code = os.waitstatus_to_exitcode(_reap(child.pid, KILL_AFTER))
+        self._janitor.forget(child.pid)
         child.pid, child.dead, child.ready = 0, True, False
         if not child.over:
             self._died(child, code)
@@ -315,8 +319,9 @@ class Supervisor:
         else:
             how = f"was ended by {_signal_name(-code)}" if code < 0 else f"exited with {code}"
         self.diary.event("died", block=block, process=child.name, life=child.life, slots=slots, how=how)
+        self._forgive(child)
         # A killed process is nobody's fault; one that ended itself, or hung, did it at this slot.
-        own = bool(child.failure) or code >= 0 or -code in OWN_FAULT or child.in_a_row < 0
+        own = bool(child.failure) or code >= 0 or -code in OWN_FAULT or child.hung
         if not self._may_return(child, block, slots, own, how):
             return
         _fold(child)
@@ -353,15 +358,17 @@ class Supervisor:
             if count >= 2:
                 self._poison.setdefault(block, set()).update(range(*slots))
                 self.diary.event("poison", block=block, slots=slots, how=how)
-                self.notes.append(f"{block}: {describe_slots(range(*slots))} ended it {count} times: made a gap, poison")
-        if child.in_a_row >= restart.retries:
+                self.notes.append(
+                    f"{block}: {describe_slots(range(*slots))} ended it {count} times: made a gap, poison"
+                )
+        if child.in_a_row >= restart.retries and self._blows is None:
             self._fail(child, block, slots, f"{how}; started again {restart.retries} times without getting on")
             return False
         return True
 
     def _back_off(self, child: Child) -> float:
         """How long to wait before the next start [s]: the first follows at once."""
-        row = max(0, child.in_a_row)
+        row = child.in_a_row
         child.in_a_row = row + 1
         return min(child.restart.backoff_max, child.restart.backoff * 2 ** (row - 1)) if row else 0.0
 
@@ -406,14 +413,11 @@ class Supervisor:
         self.epoch += 1
         self._epoch_directory(self.epoch)
         records = {
-            name: [
-                _standing(other.record.read(), name) for other in self.children if name in other.blocks
-            ]
+            name: [_standing(other.record.read(), name) for other in self.children if name in other.blocks]
             for child in self.children
             for name in child.blocks
         }
         going = resume(self.graph, records, self._over())
-        self._note_progress(going)
         born: list[Child] = [child for child in self.children if child.dead and not child.over]
         for child in self.children:
             if child.over:
@@ -443,17 +447,20 @@ class Supervisor:
                 if not child.dead:
                     self._forget(child)
                     _reap(child.pid, KILL_AFTER)
+                    self._janitor.forget(child.pid)
                     child.pid, child.dead = 0, True
                 child.over = False
                 _fold(child)
 
-    def _note_progress(self, going: Mapping[str, Going]) -> None:
-        """Forgive restarts to a process whose blocks have got on since the last one."""
-        for child in self.children:
-            for name in child.blocks:
-                if name in going and min(going[name].out) > self._reached.get(name, -1):
-                    child.in_a_row = min(child.in_a_row, 1) if self._reached.get(name) is not None else child.in_a_row
-        self._reached |= {name: min(place.out) for name, place in going.items()}
+    def _forgive(self, child: Child) -> None:
+        """Begin to count anew when a block of the process has finished slots since its last death."""
+        recorded: Mapping[str, Any] = child.record.read() or {}
+        for name in child.blocks:
+            standing = _standing(recorded, name)
+            reached = max(standing.places[0].out) if standing else 0
+            if reached > self._reached.get(name, 0):
+                self._reached[name] = reached
+                child.in_a_row = 0
 
     def _look_for_hangs(self) -> None:
         now = time.monotonic_ns()
@@ -464,7 +471,7 @@ class Supervisor:
             for name, at in child.nows.items():
                 if at.slots is not None and now - at.since > limit * 1e9:
                     self.notes.append(f"{name}: has worked on {describe_slots(at.slots)} for {limit:g} s: killed")
-                    child.in_a_row = min(child.in_a_row, -1) if not child.in_a_row else child.in_a_row
+                    child.hung = True
                     os.kill(child.pid, signal.SIGKILL)
                     break
 
@@ -540,9 +547,7 @@ class Supervisor:
                 child.control.send("drain")
 
     def _statuses(self) -> dict[str, dict[str, Any]]:
-        return reports.by_block(
-            self.graph, [(child.status, child.past, child.life) for child in self.children]
-        )
+        return reports.by_block(self.graph, [(child.status, child.past, child.life) for child in self.children])
 
     def _so_far(self) -> dict[str, Any]:
         seconds = (self._ended or time.monotonic()) - self._started if self._started else 0.0
@@ -705,12 +710,18 @@ class Janitor:
 
     def watch(self, pid: int) -> None:
         """Count a process among those to be ended."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._writing, f"{pid}\n".encode())
+        self._say(f"+{pid}")
+
+    def forget(self, pid: int) -> None:
+        """Count it no more: it has gone, and its number may be another's."""
+        self._say(f"-{pid}")
+
+    def _say(self, word: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it may have been killed itself
+            os.write(self._writing, f"{word}\n".encode())
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it may have been killed itself
-            os.write(self._writing, b"over\n")
+        self._say("over")
         os.close(self._writing)
         os.waitpid(self._pid, 0)
 
@@ -725,12 +736,13 @@ class Janitor:
         told = b""
         while data := os.read(reading, 4096):
             told += data
-        pids = told.split()
-        if b"over" in pids:
+        words = told.decode().split()
+        if "over" in words:
             return
-        for pid in pids:
-            try:
-                os.kill(int(pid), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        living: set[int] = set()
+        for word in words:
+            (living.add if word[0] == "+" else living.discard)(int(word[1:]))
+        for pid in living:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self._directory, ignore_errors=True)

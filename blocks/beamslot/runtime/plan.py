@@ -47,7 +47,8 @@ class Plan:
     token: the run's secret    going, over: where blocks go on, and which have ended for good; empty at the first start
     poison: by block, slots that are not worked on    suspects: by block, slots that ended it once
     epoch: how often the links were made anew    life: how often this process was started
-    draining: whether sources are to end    diary: where crashes are written    strikes: what is done to the process on purpose
+    draining: whether sources are to end    diary: where crashes are written
+    strikes: what is done to the process on purpose
     """
 
     graph: Graph
@@ -81,7 +82,9 @@ class Plan:
         """Return the plan with what `news` says."""
         return replace(
             self,
-            going={name: Going(place, tuple(out), tuple(needed)) for name, (place, out, needed) in news["going"].items()},
+            going={
+                name: Going(place, tuple(out), tuple(needed)) for name, (place, out, needed) in news["going"].items()
+            },
             over=frozenset(news["over"]),
             poison={name: frozenset(slots) for name, slots in news["poison"].items()},
             suspects={name: frozenset(slots) for name, slots in news["suspects"].items()},

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import zmq
 
@@ -132,7 +132,7 @@ class Unit:
     def _open(self) -> None:
         """Make all links, from where the plan says."""
         plan = self.plan
-        recorded = self.record.read() or {}
+        recorded: dict[str, Any] = self.record.read() or {}
         self._going = self._told_ready = False
         self._wiring = Wiring(
             plan,
@@ -177,10 +177,12 @@ class Unit:
         for port, item in list(seat.core.kept):
             if item.end > begin:
                 self._send_all(seat, [(port, item)])
+                seat.core.work_off(0, range(max(item.first, begin), item.end))
                 self._sources[name] = max(self._sources[name], item.end)
         if now.made > self._sources[name]:
             gap = (self._sources[name], now.made - self._sources[name])
             self._send_all(seat, [(port, Gap(*gap, "source restarted")) for port in seat.outlets])
+            seat.core.work_off(0, range(gap[0], now.made))
             self._sources[name] = now.made
 
     def _halt(self) -> None:
@@ -318,7 +320,7 @@ class Unit:
         if self._strikes:
             self._strike(name, slots)
         if not self.plan.suspects.get(name, frozenset()).isdisjoint(slots):
-            self._save_frame(name, slots, given, {"error": "suspect", "message": "the slot that ended the block before"})
+            self.save_frame(name, slots, given, {"error": "suspect", "message": "the slot that ended the block before"})
 
     def _strike(self, name: str, slots: range) -> None:
         for strike in list(self._strikes):
@@ -332,10 +334,10 @@ class Unit:
                 else:
                     self._cutting = True
 
-    def _save_frame(self, name: str, slots: range, given: Mapping[str, Any], failure: Mapping[str, Any]) -> str | None:
+    def save_frame(self, name: str, slots: range, given: Mapping[str, Any], failure: Mapping[str, Any]) -> str | None:
         """Keep what the block was given, for whoever looks for the fault; return where."""
-        arrays = {
-            port: dict(value) if isinstance(value, Mapping) else {port: value}
+        arrays: dict[str, Mapping[str, Any]] = {
+            port: cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {port: value}
             for port, value in given.items()
             if port in self.blocks[name].inputs and value is not None
         }
@@ -383,38 +385,43 @@ class Unit:
     # acknowledgement and end
 
     def _acknowledge(self, idle: bool) -> None:
-        """Work out what is finished, from the sinks upwards; record it, and then tell the producers."""
+        """Work out what is finished, from the sinks upwards; record it, and only then tell the producers."""
         moved, self._moved = self._moved, False
-        over_all = True
         if self._draining:
             self._leave()
+        before = sum(seat.core.is_over for seat in self.seats.values())
         for name, seat in self._backwards:
-            core = seat.core
-            if not core.started:
-                over_all = False
-                continue
-            if moved or seat.core.ended:
-                self._look(seat)
-            over = core.ended and self._flushed(seat)
-            over_all = over_all and over
-            if core.marked and not over:
-                self._mark(name, core, idle)
-            if moved or over or core.marked:
-                core.settle(self._downstream(seat), over)
-                for index, inlet in enumerate(seat.inlets):
-                    if inlet is not None:
-                        inlet.finish(core.told(index), eos=over and not seat.left)
+            if seat.core.started:
+                self._settle(name, seat, moved, idle)
+        over = sum(seat.core.is_over for seat in self.seats.values())
+        all_over = over == len(self.seats)
         due = [inlet for inlet in self._inlets if inlet.due(idle or self._halting)]
-        if due or over_all or (not self._inlets and time.monotonic_ns() - self._recorded_at > RECORD_EVERY):
+        stale = not self._inlets and time.monotonic_ns() - self._recorded_at > RECORD_EVERY
+        if due or stale or over > before:
             self._write_record()
-            if over_all:
+            if all_over:
                 self._stop_blocks()
+            if over > before:  # before a producer learns of it, and may be gone for good
+                self.control.send("status", blocks=self.status())
             for inlet in due:
                 inlet.tell()
-        for name, seat in self.seats.items():
-            self._offer(name, seat)
-        self._decline()
-        self._closing = self._closing or over_all
+        for seat in self.seats.values():
+            self._ask(seat)
+        self._closing = self._closing or all_over
+
+    def _settle(self, name: str, seat: Seat, moved: bool, idle: bool) -> None:
+        """Work out what of a block's inputs is finished."""
+        core = seat.core
+        if moved or core.ended:
+            self._look(seat)
+        over = core.ended and self._flushed(seat)
+        if core.marked and not over:
+            self._mark(name, core, idle)
+        if moved or over or core.marked:
+            core.settle(self._downstream(seat), over)
+            for index, inlet in enumerate(seat.inlets):
+                if inlet is not None:
+                    inlet.finish(core.told(index), eos=over and not seat.left)
 
     def _leave(self) -> None:
         """Take no more from another run, which keeps what was not finished here for whoever comes next."""
@@ -462,9 +469,9 @@ class Unit:
 
     def _flushed(self, seat: Seat) -> bool:
         """Whether all that a block gave is finished everywhere."""
-        return all(outlet.flushed for outlet in seat.outlets.values()) and all(
-            inner.core.is_over for inner in seat.consumers
-        )
+        outlets, inner = seat.outlets.values(), seat.consumers
+        delivered = all(outlet.flushed for outlet in outlets) and all(edge.core.is_over for edge in inner)
+        return seat.core.is_over or delivered
 
     def _stop_blocks(self) -> None:
         """Release what the blocks hold, before the end is acknowledged."""
@@ -475,20 +482,19 @@ class Unit:
                     self.meters[name].results = self.blocks[name].results()
                 self.blocks[name].stop()
 
-    def _offer(self, name: str, seat: Seat) -> None:
-        """Ask for more where producers wait to be asked."""
+    def _ask(self, seat: Seat) -> None:
+        """Ask for more where producers wait to be asked; where no more is wanted, say so at once.
+
+        A producer that waits for a block which wants nothing could not go on for the others.
+        """
         for index, inlet in enumerate(seat.inlets):
             if inlet is not None and inlet.allowance:
                 inlet.offer(seat.core.backlog(index))
-
-    def _decline(self) -> None:
-        """Tell producers at once that no more is wanted: one that waits for us could not go on for the others."""
-        for seat in self.seats.values():
-            if seat.core.cut and not seat.declined:
-                seat.declined = True
-                for inlet in seat.inlets:
-                    if inlet is not None:
-                        inlet.done(seat.core.cut_at)
+        if seat.core.cut and not seat.declined:
+            seat.declined = True
+            for inlet in seat.inlets:
+                if inlet is not None:
+                    inlet.done(seat.core.cut_at)
 
     # housekeeping
 
@@ -537,13 +543,11 @@ class Unit:
         return next((seat.core for seat in self.seats.values() if seat.core.working_on is not None), None)
 
     def _acknowledge_busy(self) -> None:
-        """Pass on what consumers have finished while a block works; a place with state waits for the end of the call."""
+        """Pass on what consumers have finished while a block works; what that block has noted stays as it is."""
         busy = self._busy()
         for _, seat in self._backwards:
             core = seat.core
-            if core.started and core is not busy and not core.ended:
-                core.settle(self._downstream(seat))
-            elif core is busy and core.started and not core.marked:
+            if core.started and not core.ended and not (core is busy and core.marked):
                 core.settle(self._downstream(seat))
             for index, inlet in enumerate(seat.inlets):
                 if inlet is not None:
@@ -641,7 +645,7 @@ def _inner_account(inner: Inner) -> dict[str, Any]:
         "policy": "block",
         "offered": inner.offered,
         "in_flight": 0 if inner.core.cut else max(0, inner.offered - settled),
-        "done": inner.core.cut,
+        "done": inner.core.cut or inner.core.is_over,
         "redelivered": 0,
     }
 
@@ -704,7 +708,7 @@ def _tell(plan: Plan, control: Control, unit: Unit | None, error: Exception) -> 
     }
     saved = None
     if unit is not None and slots is not None and block in unit.seats:
-        saved = unit._save_frame(block, slots, unit.seats[block].core.given, told)
+        saved = unit.save_frame(block, slots, unit.seats[block].core.given, told)
     control.send(
         "failed",
         block=block,

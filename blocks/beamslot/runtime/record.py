@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 
-from beamslot.errors import ShapeError
+from beamslot.errors import ShapeError, StorageError
 
 _HEADER = struct.Struct("<QQI")
 _ARRAY = 1
@@ -38,11 +38,12 @@ def unpack(data: bytes) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item() if value.dtype.kind in "biufU" else _plain(np.asarray(value))
-    if isinstance(value, np.ndarray) and cast(Any, value).dtype.kind in "biufc":
-        array = np.ascontiguousarray(cast(Any, value))
-        return _msgpack.ExtType(_ARRAY, _msgpack.packb([array.dtype.str, list(np.shape(value)), array.tobytes()]))
+    if isinstance(value, np.bool_ | np.integer | np.floating):
+        return cast(Any, value).item()
+    if isinstance(value, np.ndarray | np.complexfloating):
+        array = cast(Any, np).asarray(value)
+        if array.dtype.kind in "biufc":  # texts and objects would come back as something else
+            return _msgpack.ExtType(_ARRAY, _msgpack.packb([array.dtype.str, list(array.shape), array.tobytes()]))
     raise TypeError(f"{type(value).__name__} cannot be kept")
 
 
@@ -64,11 +65,16 @@ class Record:
         return self._files
 
     def write(self, value: Any) -> None:
-        """Record a value in place of the last."""
+        """Record a value in place of the last.
+
+        raises ShapeError for what cannot be kept, StorageError where there is no memory for it
+        """
         data = pack(value)
         self._count += 1
         header = _HEADER.pack(self._count, len(data), zlib.crc32(data))
-        os.pwrite(self._files[self._count % 2], header + data, 0)
+        written = os.pwrite(self._files[self._count % 2], header + data, 0)
+        if written < len(header) + len(data):
+            raise StorageError(f"a record of {len(data)} bytes does not fit into memory")
 
     def read(self) -> Any:
         """Return the newest whole value, None where there is none."""
@@ -102,7 +108,7 @@ class Now:
     def begin(self, slots: range, now: int) -> None:
         """Say that a call begins."""
         words = self._words
-        words[0], words[1], words[2] = slots.start, slots.stop, now
+        words[2], words[0], words[1] = now, slots.start, slots.stop
 
     def end(self) -> None:
         """Say that it is over."""
@@ -127,4 +133,3 @@ class Now:
     @made.setter
     def made(self, slot: int) -> None:
         self._words[3] = max(slot, self._words[3])
-

@@ -29,7 +29,7 @@ class SinkRelay(Block):
     """What a `remote_sink` is to its process: it hands on what comes."""
 
     stream = In()
-    remote = Out()
+    wire = Out()
 
     def process(self, stream: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Hand on."""
@@ -39,12 +39,12 @@ class SinkRelay(Block):
 class SourceRelay(Block):
     """What a `remote_source` is to its process: it hands on what comes."""
 
-    remote = In()
+    wire = In()
     stream = Out()
 
-    def process(self, remote: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def process(self, wire: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Hand on."""
-        return dict(remote)
+        return dict(wire)
 
 
 def relay(block: Block) -> Block:

@@ -34,6 +34,8 @@ def build(graph: Graph, statuses: Mapping[str, Status], seconds: float) -> dict[
                 **Latency(status["process_time"]).summary(),
                 "busy_s": round(status["busy_ns"] * 1e-9, 6),
                 "restarts": status["restarts"],
+                "replicas": max(1, graph.blocks[name].replicas),
+                "state": status["state"],
                 "refused": status["refused"],
             }
             for name, status in ((name, statuses[name]) for name in graph.blocks if name in statuses)
@@ -56,8 +58,9 @@ def by_block(
     """
     found: dict[str, dict[str, Any]] = {}
     for statuses, past, lives in processes:
-        for name, status in statuses.items():
-            lived = {**together(past.get(name, {}), status), "restarts": max(0, lives)}
+        for name in {**past, **statuses}:
+            status = statuses.get(name)
+            lived = {**(together(past.get(name, {}), status) if status else past[name]), "restarts": max(0, lives)}
             found[name] = _beside(found[name], lived) if name in found else lived
     return {name: found[name] for name in graph.blocks if name in found}
 
@@ -69,6 +72,7 @@ def together(past: Status, status: Status) -> dict[str, Any]:
     return {
         **status,
         "slots": status["slots"] if not status["inputs"] else past["slots"] + status["slots"],
+        "results": status["results"] or past["results"],
         **{key: past[key] + status[key] for key in ("late", "busy_ns", "refused", "errors")},
         **{key: _merged(past[key], status[key]) for key in ("process_time", "end_to_end")},
     }
@@ -91,9 +95,7 @@ def _beside(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         "waits_for": one["waits_for"] or other["waits_for"],
         **{key: one[key] + other[key] for key in ("slots", "late", "busy_ns", "refused", "errors", "restarts")},
         **{key: _merged(one[key], other[key]) for key in ("process_time", "end_to_end")},
-        "edges": [
-            {**a, **{key: a[key] + b[key] for key in ("offered", "in_flight", "redelivered")}} for a, b in lists
-        ],
+        "edges": [{**a, **{key: a[key] + b[key] for key in ("offered", "in_flight", "redelivered")}} for a, b in lists],
         "inputs": {edge: _added(known, other["inputs"][edge]) for edge, known in one["inputs"].items()},
     }
 
@@ -113,9 +115,7 @@ def _edges(graph: Graph, statuses: Mapping[str, Status]) -> list[dict[str, Any]]
     """Return the account of every edge: what was offered and is in flight says its producer, the rest its consumer."""
     offered = {account["edge"]: account for status in statuses.values() for account in status["edges"]}
     known = {edge: account for status in statuses.values() for edge, account in status["inputs"].items()}
-    return [
-        _account(offered[edge.name], known.get(edge.name, NOTHING)) for edge in graph.edges if edge.name in offered
-    ]
+    return [_account(offered[edge.name], known.get(edge.name, NOTHING)) for edge in graph.edges if edge.name in offered]
 
 
 def _account(producer: Mapping[str, Any], consumer: Mapping[str, Any]) -> dict[str, Any]:

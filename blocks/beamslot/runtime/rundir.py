@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def create() -> Path:
         return Path(tempfile.mkdtemp(prefix="r", dir=place))
 
 
-def write_card(path: Path, name: str, ports: Mapping[str, str]) -> None:
+def write_card(path: Path, name: str, ports: Mapping[str, Sequence[str]]) -> None:
     """Register the run: its name, this process, and the tap endpoint of every port.
 
     raises StorageError when it cannot be written

@@ -16,9 +16,7 @@ SILENCE = 5.0
 
 
 @contextmanager
-def subscribe(
-    endpoints: str | Sequence[str], stream: str, high_water: int = 16
-) -> Generator[zmq.Socket[bytes]]:
+def subscribe(endpoints: str | Sequence[str], stream: str, high_water: int = 16) -> Generator[zmq.Socket[bytes]]:
     """Open a subscription to one stream at its tap, or at those of all the processes that share it."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.SUB)
@@ -37,7 +35,8 @@ def subscribe(
 def listen(endpoint: str | Sequence[str], stream: str, silence: float = SILENCE) -> Iterator[Message]:
     """Yield what a stream says, its description first, until it ends; bad messages are skipped.
 
-    endpoint: of the port's tap, or several where processes share it    stream: "block.port"    silence: how long the tap may say nothing [s]
+    endpoint: of the port's tap, or several where processes share it    stream: "block.port"
+    silence: how long the tap may say nothing [s]
     raises PeerLost when it says nothing for longer
     """
     described = False

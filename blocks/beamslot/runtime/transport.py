@@ -295,7 +295,6 @@ class Tap:
             if self._end:
                 send(self.socket, self._end)
 
-
     def _hear(self, message: bytes) -> bool:
         """Count a subscription to this stream, or its end; return whether somebody has joined."""
         topic, joins = message[1:], message[:1] == b"\x01"
@@ -561,25 +560,24 @@ class Outlet:
         known = self._by_identity.get(identity)
         if known is None and self.remote and isinstance(message, Acknowledge | Heartbeat):
             return False  # said on the connection before, and sent before its hello on this one
-        if known is None or (not self.sparse and _last(message) > max(self.next_slot or 0, known[0].begin)):
+        foreign = known is None or (not self.sparse and _last(message) > max(self.next_slot or 0, known[0].begin))
+        if known is None or foreign or not isinstance(message, Acknowledge | Heartbeat | Credit | Done):
             self.refused += 1
             return False
-        link, peer = known
-        if isinstance(message, Acknowledge | Heartbeat):
+        self._follow(*known, message)
+        return True
+
+    def _follow(self, link: Link, peer: Peer, message: Acknowledge | Heartbeat | Credit | Done) -> None:
+        if isinstance(message, Credit):
+            self._grant(link, message.slots, message.nbytes)
+        elif isinstance(message, Done):
+            link.acknowledge(message.finished)
+            link.done = True
+        else:
             link.hear(peer, message.finished, message.eos)
             if link.queued:
                 peer.credit = max(peer.credit, message.credit)
                 self._pump(link)
-            return True
-        if isinstance(message, Credit):
-            self._grant(link, message.slots, message.nbytes)
-            return True
-        if isinstance(message, Done):
-            link.acknowledge(message.finished)
-            link.done = True
-            return True
-        self.refused += 1
-        return False
 
     def _welcome(self, identity: bytes, hello: Hello) -> bool:
         link = next((link for link in self.links if link.edge == hello.edge and not link.over), None)
@@ -622,7 +620,7 @@ class Outlet:
         return both
 
     def tell_replicas(self) -> None:
-        """Tell processes that share an edge how far it is shared out, and up to where all have noted that it is finished."""
+        """Tell processes that share an edge how far it is shared out, and what all have noted to be finished."""
         for link in self.links:
             if len(link.peers) > 1 and not link.over:
                 out = next((entry.first for entry in link.pending if entry.end > entry.first), self.next_slot or 0)
@@ -655,9 +653,7 @@ def _last(message: Message) -> int:
 class Wire:
     """The connection of an inlet to one process of its producer."""
 
-    def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], edge: str, epoch: int, remote: bool = False
-    ) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], edge: str, epoch: int, remote: bool = False) -> None:
         self.described: Describe | None = None
         self.last = -1
         self.endpoint = ""
@@ -706,7 +702,8 @@ class Inlet:
         self.ended = False
         self.taken = self.shared = self.through = 0
         self._on_error = on_error
-        self._eos_finished: bool = False
+        self._eos_finished = self._eos_told = False
+        self._told = self.finished
         self._came = self._known = self._owed = 0
         self._owed_since = self._told_at = 0
         self._credit = 0
@@ -732,12 +729,10 @@ class Inlet:
 
     def greet(self, wire: Wire) -> None:
         """Say hello, at the first connection and at each that follows."""
-        told = self.finished.ranges()
-        send(
-            wire.socket, encode(Hello(self.token, self.edge, self.replica, self.epoch, told, self.slots, self.nbytes))
-        )
+        told = self._told.ranges()
+        send(wire.socket, encode(Hello(self.token, self.edge, self.replica, self.epoch, told, self.slots, self.nbytes)))
         if self.allowance:
-            send(wire.socket, encode(Acknowledge(told, self._eos_finished, self.allowance)))
+            send(wire.socket, encode(Acknowledge(told, self._eos_told, self.allowance)))
 
     def cut(self) -> None:
         """Break the connections and make new ones, as a failing link would; nothing is lost by it."""
@@ -767,7 +762,6 @@ class Inlet:
         return items
 
     def _read(self, wire: Wire, items: list[Item], most: int) -> None:
-        lone = len(self.wires) == 1
         for turn in range(most):
             if turn == 1 and not wire.socket.get(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
                 break  # a frame mostly comes alone; to be told so costs less than to try
@@ -784,29 +778,37 @@ class Inlet:
             if type(message) is Frame or isinstance(message, Gap):
                 if type(message) is Frame:
                     self.taken += message.count
-                if lone:
-                    self._order(message, items)
-                else:
-                    wire.last = message.end
-                    insort(self._early, (message.first, message.end, message, wire.described), key=_first)
-                    self._release(items)
-            elif isinstance(message, Describe):
-                self._window = fitting(self.slots, self.nbytes, 1, message.info.bytes_per_slot)
-                wire.described = message
-                if lone or self._described is None:
-                    self._described = message
-                    items.append(message)
-            elif isinstance(message, Heartbeat):
-                self.shared = max(self.shared, _last(message))
-                self.through = max(self.through, message.credit)
-            elif isinstance(message, Eos) and not self.ended:
-                self._eos = message
-                wire.last = END
-                if lone:
-                    self.ended = True
-                    items.append(message)
-                else:
-                    self._release(items)
+                self._slots(wire, message, items)
+            else:
+                self._hear(wire, message, items)
+
+    def _slots(self, wire: Wire, item: Frame | Gap, items: list[Item]) -> None:
+        if len(self.wires) == 1:
+            self._order(item, items)
+            return
+        wire.last = item.end
+        insort(self._early, (item.first, item.end, item, wire.described), key=_first)
+        self._release(items)
+
+    def _hear(self, wire: Wire, message: Message, items: list[Item]) -> None:
+        """Take what is not about slots."""
+        if isinstance(message, Describe):
+            self._window = fitting(self.slots, self.nbytes, 1, message.info.bytes_per_slot)
+            wire.described = message
+            if len(self.wires) == 1 or self._described is None:
+                self._described = message
+                items.append(message)
+        elif isinstance(message, Heartbeat):
+            self.shared = max(self.shared, _last(message))
+            self.through = max(self.through, message.credit)
+        elif isinstance(message, Eos) and not self.ended:
+            self._eos = message
+            wire.last = END
+            if len(self.wires) == 1:
+                self.ended = True
+                items.append(message)
+            else:
+                self._release(items)
 
     def _release(self, items: list[Item]) -> None:
         """Pass on what comes next in slot order, from whichever process; each sends its own in order."""
@@ -821,10 +823,11 @@ class Inlet:
                 self._described = described
                 items.append(described)
             self._order(item, items)
-        if self._eos is not None and not early and not self.ended:
-            if all(wire.last >= END for wire in self.wires) or (self.next_slot or 0) >= self._eos.first:
-                self.ended = True
-                items.append(self._eos)
+        if self._eos is None or early or self.ended:
+            return
+        if all(wire.last >= END for wire in self.wires) or (self.next_slot or 0) >= self._eos.first:
+            self.ended = True
+            items.append(self._eos)
 
     def _order(self, item: Frame | Gap, items: list[Item]) -> None:
         expected = item.first if self.next_slot is None else self.next_slot
@@ -857,7 +860,7 @@ class Inlet:
         credit = self.taken - backlog + self.allowance
         if self.allowance and credit > self._credit:
             self._credit = credit
-            self._say(Acknowledge(self.finished.ranges(), self._eos_finished, credit))
+            self._say(Acknowledge(self._told.ranges(), self._eos_told, credit))
 
     @property
     def owes(self) -> bool:
@@ -882,8 +885,9 @@ class Inlet:
         return open_ * 2 >= self._window or now - self._told_at > ACK_APART
 
     def tell(self) -> None:
-        """Acknowledge now."""
+        """Acknowledge what is finished, which must be recorded by now; all other messages only repeat this."""
         self._owed, self._told_at = 0, time.monotonic_ns()
+        self._told, self._eos_told = self.finished, self._eos_finished
         self._say(Acknowledge(self.finished.ranges(), self._eos_finished, self._credit))
 
     def flush(self, idle: bool) -> None:
@@ -893,11 +897,11 @@ class Inlet:
 
     def heartbeat(self) -> None:
         """Tell the producer that we live, and repeat our acknowledgement."""
-        self._say(Heartbeat(self.finished.ranges(), self._eos_finished, self._credit))
+        self._say(Heartbeat(self._told.ranges(), self._eos_told, self._credit))
 
     def done(self, cut: int) -> None:
         """Tell the producer that we want nothing from slot `cut` on."""
-        wanted = self.finished & SlotSet([(0, cut)])
+        wanted = self._told & SlotSet([(0, cut)])
         self._say(Done([*wanted.ranges(), (cut, END)]))
 
 

@@ -50,6 +50,9 @@ class Seat:
     left: bool = False
 
     def __post_init__(self) -> None:
+        before = self.core.before
+        # One that was over when its process began has nothing to tell and nothing to release.
+        self.stopped = self.core.is_over and (before is None or not before.started)
         self.linked: list[Outlet] = []
 
     @property
@@ -110,11 +113,9 @@ class Wiring:
         spec, going = self.graph.blocks[name], self.plan.going.get(name)
         if spec.kind.remote:
             block = relay(block)
-        inputs = [
-            Input(block.inputs[edge.target_port], edge.stream, edge.name) for edge in inputs_of(self.graph, name)
-        ]
+        inputs = [Input(block.inputs[edge.target_port], edge.stream, edge.name) for edge in inputs_of(self.graph, name)]
         if spec.kind.remote == "connect":
-            inputs.append(Input(block.inputs["remote"], edge_of(self._blocks[name]), edge_of(self._blocks[name])))
+            inputs.append(Input(block.inputs["wire"], edge_of(self._blocks[name]), edge_of(self._blocks[name])))
         return Core(
             block,
             inputs,
@@ -143,15 +144,16 @@ class Wiring:
             )
             seat.outlets[port] = outlet
         if graph.blocks[name].kind.remote == "bind":
-            seat.outlets["remote"], seat.inner["remote"] = self._remote_outlet(name, seat.core), []
+            seat.outlets["wire"], seat.inner["wire"] = self._remote_outlet(name, seat.core), []
         seat.linked = [outlet for outlet in seat.outlets.values() if outlet.links]
         for index, edge in enumerate(inputs_of(graph, name)):
-            seat.inlets.append(None if graph.is_inner(edge) else self._inlet(name, seat.core, index, edge))
+            gone = graph.is_inner(edge) or edge.source in plan.over
+            seat.inlets.append(None if gone else self._inlet(name, seat.core, index, edge))
         if graph.blocks[name].kind.remote == "connect":
             seat.inlets.append(self._remote_inlet(name, seat.core))
 
     def _remote_outlet(self, name: str, core: Core) -> Outlet:
-        block, stream = self._blocks[name], f"{name}.remote"
+        block, stream = self._blocks[name], f"{name}.wire"
         link = Link(edge_of(block), self._remote_window, DEFAULT_BYTES, self._least, remote=True, offered=core.offered)
         tap = Tap(self._context, stream)
         return Outlet(self._context, stream, [link], token_of(block), tap, begin=core.begin or None, sparse=True)
