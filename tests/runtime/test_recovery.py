@@ -14,6 +14,7 @@ import pytest
 from beamslot_lab import (
     Antenna,
     Cold,
+    Frail,
     LifeSink,
     Touchy,
     lab,
@@ -22,7 +23,7 @@ from beamslot_lab import (
     with_blocks,
 )
 from beamslot_probes import CheckSink, CountingSource, PairSink, Relay
-from beamslot_random import Keeper, PairKeeper, Tally
+from beamslot_random import Keeper, Ledger, PairKeeper, Tally
 from beamslot_runs import Run, Runner, assert_balanced, edges_of, graph, until
 from beamslot_stray import Cut, Filter
 
@@ -258,6 +259,16 @@ def test_a_block_that_cannot_put_its_state_back_says_so_on_its_first_frame(runs:
     assert len(tagged) == 1
     assert tagged[0] <= 150
     assert not any(frame.tags for frame in frames if frame.first != tagged[0])
+
+
+def test_a_sink_that_lives_on_keeps_its_book_though_a_restart_fails_before_it_hears_of_it(
+    runs: Runner, tmp_path: Path
+) -> None:
+    given = chain({"relay": (Frail, {"folder": str(tmp_path)}), "sink": Ledger}, slots=2000)
+    report = runs(given, strikes=[Strike("kill", "relay", 500)])
+    assert (report["problems"], report["restarts"]) == ([], 2)
+    assert lines_of(report, "sink") == [(0, 2000, "")]
+    assert_balanced(report)
 
 
 # sources that cannot make a slot again

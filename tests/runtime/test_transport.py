@@ -413,10 +413,9 @@ def test_a_consumer_that_comes_back_gets_what_it_has_not_finished_and_the_end(ed
     say(edge, first_life, Acknowledge([(0, 2)]))
     edge.outlet.emit(Eos(6))
     second = edge.inlet(epoch=1)
-    second.finished = SlotSet([(0, 2), (3, 4)])
     second.socket.close(linger=0)
     second = Inlet(edges.context, edge.links[0].edge, TOKEN, slots=100, nbytes=1 << 20, epoch=1)
-    second.finished = SlotSet([(0, 2), (3, 4)])
+    second.finished = second._told = SlotSet([(0, 2), (3, 4)])
     edge.inlets.append(second)
     second.connect(edge.endpoint)
     items: list[Any] = []
@@ -435,7 +434,7 @@ def test_a_consumer_that_finished_all_but_the_end_gets_the_end(edges: Edges) -> 
     say(edge, inlet, Acknowledge([(0, 4)]))
     assert not edge.outlet.flushed
     again = Inlet(edges.context, edge.links[0].edge, TOKEN, slots=100, nbytes=1 << 20)
-    again.finished = SlotSet([(0, 4)])
+    again.finished = again._told = SlotSet([(0, 4)])
     edge.inlets.append(again)
     again.connect(edge.endpoint)
     items: list[Any] = []
@@ -453,7 +452,7 @@ def test_all_descriptions_that_unacknowledged_frames_need_come_in_their_places(e
         edge.outlet.emit(frame(2 * number, 2))
     say(edge, early, Acknowledge([(0, 6)]))
     late = Inlet(edges.context, edge.links[1].edge, TOKEN, slots=100, nbytes=1 << 20)
-    late.finished = SlotSet([(0, 3)])
+    late.finished = late._told = SlotSet([(0, 3)])
     edge.inlets.append(late)
     late.connect(edge.endpoint)
     edge.until(lambda: edge.outlet.ready)
@@ -1010,6 +1009,7 @@ def test_a_connection_that_breaks_costs_what_was_not_acknowledged_once_more(edge
         edge.outlet.emit(frame(slot))
     received(inlet, 7)
     inlet.finish(SlotSet([(0, 4)]))
+    inlet.tell()
     inlet.cut()
     before = edge.links[0].identity
     edge.until(lambda: edge.links[0].identity != before)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beamslot_probes import checksum
+from beamslot_probes import Relay, checksum
 from beamslot_runs import Kind, graph
 from beamslot_stray import NUMBERS
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ AXES = {"user": 1, "y": ANTENNAS, "z": 1, "path": 1}
 def phases(slots: NDArray[np.int64], step: int) -> NDArray[np.complex64]:
     """Return (slot, user 1, y, z 1) phasors that differ from slot to slot."""
     turns = (slots[:, None] * 2654435761 + np.arange(ANTENNAS) * step) % 4096 / 4096
-    return np.exp(2j * math.pi * turns).astype(np.complex64)[:, None, :, None]
+    return np.asarray(np.exp(2j * math.pi * turns), np.complex64)[:, None, :, None]
 
 
 def channel_of(slots: NDArray[np.int64]) -> NDArray[np.complex64]:
@@ -46,7 +46,7 @@ def channel_of(slots: NDArray[np.int64]) -> NDArray[np.complex64]:
 
 def estimate_of(slots: NDArray[np.int64]) -> NDArray[np.complex64]:
     """Return what the estimator makes of the channel of some slots."""
-    return channel_of(slots) + np.complex64(0.25) * phases(slots // 3, 911)
+    return np.asarray(channel_of(slots) + np.complex64(0.25) * phases(slots // 3, 911), np.complex64)
 
 
 def total_of(slots: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -226,6 +226,18 @@ class Touchy(Block):
         if self.how == "hang":
             time.sleep(1000)
         raise RuntimeError("this slot is too much")
+
+
+class Frail(Relay):
+    """Is killed as its second life starts, before it has said a word."""
+
+    folder: str = Field(min_length=1, description="where each life leaves a mark")
+
+    def start(self, *_: Any, **__: Any) -> None:
+        lives = len(list(Path(self.folder).iterdir()))
+        (Path(self.folder) / str(lives)).touch()
+        if lives == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Cold(Block):

@@ -8,7 +8,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,6 +67,13 @@ class Resumed:
     standing: Standing | None = None
     before: "Core | None" = None
 
+    def lived(self) -> "Resumed":
+        """Return it with the newest core before that had started, if one had: the block goes on from that."""
+        before = self.before
+        if before is None or before.started or before.before is None:
+            return self
+        return replace(self, before=before.before)
+
 
 class Core:
     """One block with its joins and windows.
@@ -107,7 +114,7 @@ class Core:
         self.poison, self._on_call = frozenset(poison), on_call
         self._members = self._pair()
         count = max(1, len(self._members))
-        self._resumed = resumed or Resumed(Going(None, (0,) * count, (0,) * count))
+        self._resumed = (resumed or Resumed(Going(None, (0,) * count, (0,) * count))).lived()
         going = self._resumed.going
         self.incoming: list[StreamInfo | None] = [None] * len(inputs)
         self._latest: list[StreamInfo | None] = [None] * len(inputs)
@@ -376,6 +383,7 @@ class Core:
         self._tag = first and cold and self._resumed.going.place is not None and bool(self._outs or not lived)
         if first and self.block.resumes() and place.state is None:
             place.state = self.block.snapshot()
+        self._resumed = replace(self._resumed, before=None)  # each core would keep all before it, and what they hold
 
     def mark(self) -> None:
         """Note where the block stands now, and its state."""

@@ -60,7 +60,7 @@ class Child:
     record: Record
     nows: dict[str, Now]
     pid: int = 0
-    control: Control = field(default_factory=lambda: Control.pair()[0])
+    control: Control = field(init=False)
     ready: bool = False
     halted: bool = False
     dead: bool = True
@@ -579,7 +579,8 @@ class Supervisor:
         for child in self.children:
             if child.pid:
                 _reap(child.pid, 0.0 if child in left else KILL_AFTER)
-            child.control.close()
+            if child.life >= 0:
+                child.control.close()
             child.record.close()
 
     def _final(self) -> dict[str, Any]:

@@ -342,6 +342,7 @@ class Outlet:
         self.tapped = tap or Tap(context, stream)
         self._describe: list[Any] = []
         self._by_identity: dict[bytes, tuple[Link, Peer]] = {}
+        self._former: set[bytes] = set()
         self._per_slot = 1
         self._seq = 0
         self.socket = context.socket(zmq.ROUTER)
@@ -485,14 +486,15 @@ class Outlet:
             self._merge(pending, at)
 
     def _merge(self, pending: deque[Entry], at: int) -> None:
-        """Join a gap with the one before it; where many wait, with one for another reason too."""
-        if at == 0:
-            return
-        before, entry = pending[at - 1], pending[at]
-        same = before.reason == entry.reason or len(pending) > MOST_PENDING
-        if before.reason and same and before.end == entry.first:
+        """Join a gap with those before it; where many wait, with ones for another reason too."""
+        while at:
+            before, entry = pending[at - 1], pending[at]
+            same = before.reason == entry.reason or len(pending) > MOST_PENDING
+            if not (before.reason and same and before.end == entry.first):
+                return
             pending[at - 1] = Entry(before.first, entry.end, None, entry.reason)
             del pending[at]
+            at -= 1
 
     def _pump(self, link: Link) -> bool:
         """Send what waits and may go; return whether nothing waits any more."""
@@ -558,8 +560,10 @@ class Outlet:
         if isinstance(message, Hello):
             return self._welcome(identity, message)
         known = self._by_identity.get(identity)
-        if known is None and self.remote and isinstance(message, Acknowledge | Heartbeat):
-            return False  # said on the connection before, and sent before its hello on this one
+        if known is None and (
+            identity in self._former or (self.remote and isinstance(message, Acknowledge | Heartbeat))
+        ):
+            return False  # said on the connection before, or sent before its hello on this one
         foreign = known is None or (not self.sparse and _last(message) > max(self.next_slot or 0, known[0].begin))
         if known is None or foreign or not isinstance(message, Acknowledge | Heartbeat | Credit | Done):
             self.refused += 1
@@ -589,7 +593,10 @@ class Outlet:
             self.refused += 1
             return False
         peer = link.peers[hello.replica]
-        self._by_identity = {known: other for known, other in self._by_identity.items() if other[1] is not peer}
+        for known, (_, whose) in list(self._by_identity.items()):
+            if whose is peer:  # what it said on the connection before may still come
+                del self._by_identity[known]
+                self._former.add(known)
         self._by_identity[identity] = (link, peer)
         back = peer.identity is not None or bool(peer.sent)
         peer.identity, peer.credit, peer.sent = identity, 1, 0
