@@ -174,9 +174,14 @@ def own(*overrides: str) -> Graph:
     class Source(Block):
         out = Out()
 
-    blocks = [{"name": "source", "id": "source"}, {"name": "own", "id": "own", "replicas": 2}]
-    edges = [("source", "out", "own", "fed")]
-    return load({"blocks": blocks, "connections": edges}, overrides=overrides, blocks={"own": Own, "source": Source})
+    class Sink(Block):
+        stream = In()
+
+    names = ["source", "own", "sink"]
+    blocks = [{"name": name, "id": name, **({"replicas": 2} if name == "own" else {})} for name in names]
+    edges = [("source", "out", "own", "fed"), ("own", "out", "sink", "stream")]
+    kinds = {"own": Own, "source": Source, "sink": Sink}
+    return load({"blocks": blocks, "connections": edges}, overrides=overrides, blocks=kinds)
 
 
 def test_an_override_sets_the_parameter_where_the_block_has_one_of_that_name():

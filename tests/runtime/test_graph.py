@@ -401,7 +401,7 @@ def test_a_process_has_no_name_of_a_block_that_is_not_in_it() -> None:
 
 
 def test_a_block_without_state_may_have_replicas_or_leave_their_number_open() -> None:
-    check(branches(a={"replicas": 64}, b={"replicas": 2}, merge={"replicas": 2}))
+    check(branches(a={"replicas": 64}, b={"replicas": 2}))
     auto = {"replicas": 0}
     check(branches(src=auto, a=auto, merge=auto, sink=auto))
 
@@ -428,7 +428,23 @@ def test_sources_and_sinks_have_no_replicas() -> None:
         "line src: src: got 2 replicas; wanted 1: it is a source, and each replica would make every slot",
         "line sink: sink: got 3 replicas; wanted 1: it is a sink, and each replica would see a part of the slots",
     ]
-    assert why_single(given, "hold") == ""
+    assert why_single(graph(CHAIN, *GOOD), "hold") == ""
+
+
+def test_replicas_that_would_get_or_give_slots_out_of_order_are_refused() -> None:
+    merging = branches(merge={"replicas": 2})
+    assert why_single(merging, "merge") == "it joins several inputs, whose slots would go to different replicas"
+    behind = run_as(graph({**CHAIN, "more": Hold}, GOOD[0], "hold.out > more.number", "more.out > sink.number"))
+    behind = run_as(behind, hold={"replicas": 2}, more={"replicas": 2})
+    assert why_single(behind, "more") == "its input comes from replicas, whose slots it would get out of order"
+
+
+@pytest.mark.parametrize("edges", [GOOD[:1], (GOOD[0], GOOD[1])])
+def test_replicas_need_a_consumer_that_waits_for_all_slots(edges: tuple[str, ...]) -> None:
+    given = graph(CHAIN, *edges)
+    given = replace(given, edges=tuple(replace(e, policy="latest") if e.source == "hold" else e for e in given.edges))
+    told = "nothing waits for all its slots: it needs a consumer by an edge of policy block"
+    assert why_single(given, "hold") == told
 
 
 def test_a_block_with_nothing_but_open_inputs_is_a_source() -> None:

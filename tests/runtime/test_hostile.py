@@ -42,7 +42,7 @@ class Siege:
         before = set(_sockets())
         self.run: Run = runs.start(graph(blocks, *EDGES))
         until(lambda: self.run.slots() > 100)
-        self.taps: dict[str, str] = rundir.runs()[-1]["ports"]
+        self.taps: dict[str, str] = {name: taps[0] for name, taps in rundir.runs()[-1]["ports"].items()}
         self.sockets = sorted(set(_sockets()) - before)
         self.edges = [path for path in self.sockets if f"ipc://{path}" not in self.taps.values()]
         assert len(self.taps) == len(self.edges) == 2

@@ -57,6 +57,9 @@ class Queue:
 
     def put(self, item: Item) -> None:
         """Append the next item, or what of it lies behind `begin`."""
+        if type(item) is Frame and item.first >= self.begin:
+            self.items.append(item)
+            return
         if isinstance(item, Describe):
             self._coming = frozenset(name for name, array in item.info.arrays.items() if "slot" not in array.axes)
         elif not isinstance(item, Eos) and item.first < self.begin:

@@ -21,6 +21,7 @@ from beamslot.runtime.align import Hole, Item, Join, Queue, Slab, Window
 from beamslot.runtime.block import Block, In, Out, bind, describe_outputs, parameters_of
 from beamslot.runtime.graph import window_of
 from beamslot.runtime.place import DATA, END, Place, Standing, Tally
+from beamslot.runtime.record import Now
 from beamslot.runtime.resume import Going, joins_of
 from beamslot.runtime.slots import SlotSet
 
@@ -28,6 +29,9 @@ PACKAGE = Path(__file__).parents[1]
 
 MISFITS = ("lost", "undescribed", "no operator", "corrupt")
 """Reasons of slots that came, or should have, and were not as described."""
+
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Core:
         resumed: Resumed | None = None,
         poison: Collection[int] = (),
         on_call: Callable[[range, Mapping[str, Any]], None] | None = None,
+        now: Now | None = None,
         sparse: bool = False,
     ) -> None:
         self.sparse, self.shared, self.through = sparse, 0, 0
@@ -111,7 +116,7 @@ class Core:
         self.working_on: range | None = None
         self.given: Mapping[str, Any] = {}
         self.infos: dict[str, StreamInfo] = {}
-        self.poison, self._on_call = frozenset(poison), on_call
+        self.poison, self._on_call, self._now = frozenset(poison), on_call, now
         self._members = self._pair()
         count = max(1, len(self._members))
         self._resumed = (resumed or Resumed(Going(None, (0,) * count, (0,) * count))).lived()
@@ -221,17 +226,25 @@ class Core:
             self._latest[index] = item.info
         else:
             item = self._checked(index, item)
-        self._queue(index, item)
+        for queue in self._queues[index]:
+            queue.put(item)
 
     def _checked(self, index: int, item: Frame | Gap | Eos) -> Frame | Gap | Eos:
         first, expected = self._came[index] or (item.first, item.first)
         if item.first > expected and not self.sparse:
             self._queue(index, self._noted(index, Gap(expected, item.first - expected, "lost")))
-        self._came[index] = (first, max(expected, item.first) if isinstance(item, Eos) else item.end)
         if isinstance(item, Eos):
+            self._came[index] = (first, max(expected, item.first))
             return item
-        reason = self._misfitting(index, item) if type(item) is Frame else ""
-        return self._noted(index, Gap(item.first, item.count, reason, item.captured) if reason else item)
+        end = item.first + item.count
+        self._came[index] = (first, end)
+        if type(item) is Frame:
+            reason = self._misfitting(index, item)
+            if not reason:
+                self.tallies[index].note(item.first, end)
+                return item
+            item = Gap(item.first, item.count, reason, item.captured)
+        return self._noted(index, item)
 
     def _noted(self, index: int, item: Frame | Gap) -> Frame | Gap:
         self.tallies[index].note(item.first, item.end, item.reason if isinstance(item, Gap) else "")
@@ -561,31 +574,33 @@ class Core:
 
     def work_off(self, number: int, slots: range) -> None:
         """Note that these slots of a join are worked off."""
+        first, stop = slots.start, slots.stop
         if self._virgin[number]:  # what lies before the first slot that ever came was never there
             self._virgin[number] = False
-            self._consumed[number].add(0, slots.start)
-            self.base = slots.start if self.base is None else self.base
-        stop = min(slots.stop, self.cut_at)
-        if stop > slots.start:
-            self._consumed[number].add(slots.start, stop)
+            self._consumed[number].add(0, first)
+            self.base = first if self.base is None else self.base
+        stop = min(stop, self.cut_at)
+        if stop > first:
+            self._consumed[number].add(first, stop)
 
     def _run(self, given: Mapping[str, Any], named: range, captured: int) -> Step:
         self.working_on, self.given = named, given
+        begun = time.monotonic_ns()
+        if self._now is not None:
+            self._now.begin(named, begun)
         if self._on_call is not None:
             self._on_call(named, given)
-        begun = time.perf_counter_ns()
         try:
             self._let_go(None, None, None)
             try:
                 made = self.block.process(**given)
             finally:
                 self._take_back()
-            spent = time.perf_counter_ns() - begun
+            spent = time.monotonic_ns() - begun
             step = Step(self._emit(made, named, captured), named, captured, spent)
         except Exception as error:
             raise self._failure(named, "", error) from error
-        self.working_on = None
-        self.given = {}
+        self.working_on, self.given = None, _NOTHING
         return step
 
     def _failure(self, slots: range | None, hook: str, error: Exception) -> BlockFailed:

@@ -29,18 +29,19 @@ class Tally:
     def __init__(self, settled: Mapping[str, int] | None = None, end: int = 0) -> None:
         self.settled: dict[str, int] = dict(settled or {})
         self.end = end
-        self._recent: deque[tuple[int, int, str]] = deque()
+        self._recent: deque[list[Any]] = deque()
 
     def note(self, first: int, end: int, reason: str = DATA) -> None:
         """Note slots, in rising order; what was noted before stays as it was."""
-        first = max(first, self.end)
+        first = first if first > self.end else self.end
         if first >= end:
             return
         self.end = end
         recent = self._recent
         if recent and recent[-1][1] == first and recent[-1][2] == reason:
-            first = recent.pop()[0]
-        recent.append((first, end, reason))
+            recent[-1][1] = end
+        else:
+            recent.append([first, end, reason])
 
     def settle(self, end: int) -> None:
         """Count what lies before a slot, and forget where it was."""
@@ -48,7 +49,7 @@ class Tally:
         while recent and recent[0][0] < end:
             first, last, reason = recent.popleft()
             if last > end:
-                recent.appendleft((end, last, reason))
+                recent.appendleft([end, last, reason])
                 last = end
             self.settled[reason] = self.settled.get(reason, 0) + last - first
 
@@ -75,7 +76,7 @@ class Tally:
     def unpack(cls, packed: Sequence[Any]) -> "Tally":
         """Return the tally that `pack` gave."""
         made = cls(packed[0], packed[1])
-        made._recent.extend((first, end, reason) for first, end, reason in packed[2])
+        made._recent.extend([first, end, reason] for first, end, reason in packed[2])
         return made
 
 

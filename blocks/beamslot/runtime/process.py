@@ -142,7 +142,8 @@ class Unit:
             records={name: Standing.unpack(packed) for name, packed in recorded.items()} if plan.going else {},
             before=self._cores,
             lock=self._lock,
-            on_call=self._on_call,
+            on_call=self._on_call if self._strikes or plan.suspects else None,
+            nows=self.nows,
             on_error=self.errors.append,
         )
         self.seats = self._wiring.seats
@@ -170,6 +171,8 @@ class Unit:
 
     def _begin_source(self, name: str) -> None:
         seat, now = self.seats[name], self.nows[name]
+        if seat.linked and all(outlet.unwanted for outlet in seat.linked):
+            self._sources[name] = max(self._sources[name], now.made)
         begin = self._sources[name]
         self._send_all(seat, seat.core.start())
         if not self.blocks[name].live or name not in self.plan.going:
@@ -275,7 +278,7 @@ class Unit:
         """Do one thing that can be done now, nearest to the sinks first; return whether there was one."""
         for name, seat in self._backwards:
             core = seat.core
-            if core.ended or not seat.room():
+            if core.ended or (seat.outlets and not seat.room()):
                 continue
             if not seat.inlets:
                 if self._going and self._make(name, seat):
@@ -316,10 +319,9 @@ class Unit:
         return True
 
     def _on_call(self, name: str, slots: range, given: Mapping[str, Any]) -> None:
-        self.nows[name].begin(slots, time.monotonic_ns())
         if self._strikes:
             self._strike(name, slots)
-        if not self.plan.suspects.get(name, frozenset()).isdisjoint(slots):
+        if self.plan.suspects and not self.plan.suspects.get(name, frozenset()).isdisjoint(slots):
             self.save_frame(name, slots, given, {"error": "suspect", "message": "the slot that ended the block before"})
 
     def _strike(self, name: str, slots: range) -> None:
@@ -351,25 +353,26 @@ class Unit:
         if step.items:
             self._send_all(seat, step.items)
         if step.slots is not None:
-            meter = self.meters[name]
+            meter, spent, core = self.meters[name], step.nanoseconds, seat.core
             meter.slots += len(step.slots)
-            meter.busy += step.nanoseconds
-            self._spent += step.nanoseconds
-            meter.process_time.add(step.nanoseconds)
+            meter.busy += spent
+            self._spent += spent
+            meter.process_time.add(spent)
             self.nows[name].end()
-            if seat.core.marked and seat.core.unmarked >= self._spacing:
-                self._mark(name, seat.core, False)
+            if core.marked and core.unmarked >= self._spacing:
+                self._mark(name, core, False)
             if not seat.outlets:
                 meter.end_to_end.add(time.monotonic_ns() - step.captured)
 
     def _send_all(self, seat: Seat, items: list[tuple[str, Item]]) -> None:
         for port, item in items:
             outlet = seat.outlets[port]
-            if isinstance(item, Describe):
+            if type(item) is Frame or isinstance(item, Gap):
+                item.epoch = self.plan.epoch
+                outlet.emit(item)
+            elif isinstance(item, Describe):
                 outlet.describe(item.info)
             else:
-                if isinstance(item, Frame | Gap):
-                    item.epoch = self.plan.epoch
                 outlet.emit(item)
             for inner in seat.inner[port]:
                 self._hand_over(inner, item)
@@ -395,6 +398,8 @@ class Unit:
                 self._settle(name, seat, moved, idle)
         over = sum(seat.core.is_over for seat in self.seats.values())
         all_over = over == len(self.seats)
+        for seat in self.seats.values():
+            self._ask(seat)  # before the end is acknowledged: after that a producer may not listen any more
         due = [inlet for inlet in self._inlets if inlet.due(idle or self._halting)]
         stale = not self._inlets and time.monotonic_ns() - self._recorded_at > RECORD_EVERY
         if due or stale or over > before:
@@ -405,8 +410,6 @@ class Unit:
                 self.control.send("status", blocks=self.status())
             for inlet in due:
                 inlet.tell()
-        for seat in self.seats.values():
-            self._ask(seat)
         self._closing = self._closing or all_over
 
     def _settle(self, name: str, seat: Seat, moved: bool, idle: bool) -> None:

@@ -80,10 +80,13 @@ def begin_of(graph: "Graph", edge: "EdgeSpec", going: Mapping[str, Going]) -> in
 def _place(
     graph: "Graph", name: str, records: Sequence[Standing | None], going: Mapping[str, Going], over: Collection[str]
 ) -> Going:
-    needs = [begin_of(graph, edge, going) for edge in graph.edges if edge.source == name and edge.lossless]
-    need = min(needs, default=END)
+    edges = [edge for edge in graph.edges if edge.source == name]
+    need = min((begin_of(graph, edge, going) for edge in edges if edge.lossless), default=END)
     joins = max(1, len(joined(graph, name)))
     known = [record for record in records if record is not None]
+    wanted = not edges or any(begin_of(graph, edge, going) < END for edge in edges)
+    if known and not wanted and graph.inputs_of(name):  # whoever took its output has finished
+        return Going(len(known[0].places) - 1, (END,) * joins, (END,) * joins)
     if len(records) > 1:
         done = min((record.places[0].out[0] if record else 0) for record in records)
         return Going(0, (done,), (done,))

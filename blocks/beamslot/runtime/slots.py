@@ -19,7 +19,8 @@ class SlotSet:
         """Add the slots first .. end-1."""
         ends = self._ends
         if ends and first == ends[-1]:
-            ends[-1] = max(end, ends[-1])
+            if end > first:
+                ends[-1] = end
         elif not ends or first > ends[-1]:
             if end > first:
                 self._firsts.append(first)

@@ -219,7 +219,8 @@ class Link:
             acknowledged.add(first, end)
         self.eos_acked = self.eos_acked or eos
         flying = self.flying
-        while flying and acknowledged.covers((entry := flying[0][0]).first, entry.end):
+        upto = acknowledged.prefix(flying[0][0].first) if flying else 0
+        while flying and ((entry := flying[0][0]).end <= upto or acknowledged.covers(entry.first, entry.end)):
             if entry.first == entry.end and not entry.describes:
                 break  # the end stays, for a consumer that comes back
             flying.popleft()
@@ -445,19 +446,20 @@ class Outlet:
         return frozenset(name for name, array in item.arrays.items() if not array.ndim or len(array) != item.count)
 
     def _put(self, entry: Entry) -> None:
+        first, end = entry.first, entry.end
         for link in self.links:
-            if link.done:
-                continue
-            if entry.end > entry.first and entry.end <= link.begin:
+            if link.done or first < end <= link.begin:
                 continue
             if link.queued:
                 self._queue(link, entry)
                 continue
             link.flying.append((entry, None))
-            link.open += entry.end - entry.first
-            if link.peers[0].identity is not None:
-                self._send(link.peers[0], entry)
-        self.tapped.send(entry.parts or (), ends=entry.first == entry.end and not entry.describes)
+            link.open += end - first
+            if (peer := link.peers[0]).identity is not None:
+                self._send(peer, entry)
+        ends = first == end and not entry.describes
+        if ends or self.tapped.listeners:
+            self.tapped.send(entry.parts or (), ends)
 
     def _queue(self, link: Link, entry: Entry) -> None:
         """Let an entry wait for its turn; a full queue of a lossy edge loses slots, each a gap in its place."""
@@ -709,7 +711,8 @@ class Inlet:
         self.ended = False
         self.taken = self.shared = self.through = 0
         self._on_error = on_error
-        self._eos_finished = self._eos_told = False
+        self._eos_finished: bool = False
+        self._eos_told: bool = False
         self._told = self.finished
         self._came = self._known = self._owed = 0
         self._owed_since = self._told_at = 0
@@ -769,6 +772,7 @@ class Inlet:
         return items
 
     def _read(self, wire: Wire, items: list[Item], most: int) -> None:
+        lone = len(self.wires) == 1
         for turn in range(most):
             if turn == 1 and not wire.socket.get(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
                 break  # a frame mostly comes alone; to be told so costs less than to try
@@ -785,14 +789,14 @@ class Inlet:
             if type(message) is Frame or isinstance(message, Gap):
                 if type(message) is Frame:
                     self.taken += message.count
-                self._slots(wire, message, items)
+                if lone:
+                    self._order(message, items)
+                else:
+                    self._slots(wire, message, items)
             else:
                 self._hear(wire, message, items)
 
     def _slots(self, wire: Wire, item: Frame | Gap, items: list[Item]) -> None:
-        if len(self.wires) == 1:
-            self._order(item, items)
-            return
         wire.last = item.end
         insort(self._early, (item.first, item.end, item, wire.described), key=_first)
         self._release(items)
@@ -837,12 +841,13 @@ class Inlet:
             items.append(self._eos)
 
     def _order(self, item: Frame | Gap, items: list[Item]) -> None:
-        expected = item.first if self.next_slot is None else self.next_slot
-        if item.end <= expected:
+        first, end = item.first, item.first + item.count
+        expected = first if self.next_slot is None else self.next_slot
+        if end <= expected:
             self._owed = max(1, self._owed)  # a duplicate: acknowledge again, at once
             return
-        self._came += item.end - max(expected, item.first)
-        self.next_slot = item.end
+        self._came += end - (first if first > expected else expected)
+        self.next_slot = end
         items.append(item)
 
     def _count(self, error: FrameError) -> None:

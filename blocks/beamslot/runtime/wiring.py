@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import zmq
@@ -12,6 +13,7 @@ from beamslot.runtime.core import Core, Input, Resumed
 from beamslot.runtime.graph import DEFAULT_BYTES, DEFAULT_WINDOW, EdgeSpec, frame_slots, minimum_window
 from beamslot.runtime.place import Standing
 from beamslot.runtime.plan import Plan
+from beamslot.runtime.record import Now
 from beamslot.runtime.remote import Remotes, edge_of, relay, token_of
 from beamslot.runtime.resume import begin_of, inputs_of
 from beamslot.runtime.transport import Inlet, Link, Outlet, Tap
@@ -54,21 +56,16 @@ class Seat:
         # One that was over when its process began has nothing to tell and nothing to release.
         self.stopped = self.core.is_over and (before is None or not before.started)
         self.linked: list[Outlet] = []
-
-    @property
-    def consumers(self) -> list[Inner]:
-        """The edges within the process that begin here."""
-        return [inner for row in self.inner.values() for inner in row]
+        self.consumers: list[Inner] = []
 
     def room(self) -> bool:
         """Return whether the next output fits on every lossless edge."""
         for outlet in self.linked:
             if not outlet.room(self.chunk):
                 return False
-        for row in self.inner.values():
-            for inner in row:
-                if inner.core.backlog(inner.index) + self.chunk > inner.window and not inner.core.ended:
-                    return False
+        for inner in self.consumers:
+            if inner.core.backlog(inner.index) + self.chunk > inner.window and not inner.core.ended:
+                return False
         return True
 
 
@@ -85,9 +82,11 @@ class Wiring:
         records: Mapping[str, Standing],
         before: Mapping[str, Core],
         lock: AbstractContextManager[Any],
-        on_call: Call,
+        on_call: Call | None,
         on_error: Callable[[str], None],
+        nows: Mapping[str, Now],
     ) -> None:
+        self._nows = nows
         self.plan, self.graph = plan, plan.graph
         self._context, self._taps, self._on_error = context, taps, on_error
         self._least, self._frame = minimum_window(plan.graph), frame_slots(plan.graph)
@@ -108,7 +107,7 @@ class Wiring:
         standing: Standing | None,
         before: Core | None,
         lock: AbstractContextManager[Any],
-        on_call: Call,
+        on_call: Call | None,
     ) -> Core:
         spec, going = self.graph.blocks[name], self.plan.going.get(name)
         if spec.kind.remote:
@@ -122,7 +121,8 @@ class Wiring:
             lock,
             resumed=None if going is None else Resumed(going, standing, before),
             poison=self.plan.poison.get(name, ()),
-            on_call=lambda slots, given: on_call(name, slots, given),
+            on_call=on_call and partial(on_call, name),
+            now=self._nows.get(name),
             sparse=spec.replicas > 1,
         )
 
@@ -146,6 +146,7 @@ class Wiring:
         if graph.blocks[name].kind.remote == "bind":
             seat.outlets["wire"], seat.inner["wire"] = self._remote_outlet(name, seat.core), []
         seat.linked = [outlet for outlet in seat.outlets.values() if outlet.links]
+        seat.consumers = [inner for row in seat.inner.values() for inner in row]
         for index, edge in enumerate(inputs_of(graph, name)):
             gone = graph.is_inner(edge) or edge.source in plan.over
             seat.inlets.append(None if gone else self._inlet(name, seat.core, index, edge))
