@@ -41,7 +41,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.bool_ | np.integer | np.floating):
         return cast(Any, value).item()
     if isinstance(value, np.ndarray | np.complexfloating):
-        array = cast(Any, np).asarray(value)
+        array: Any = np.asarray(cast(Any, value))
         if array.dtype.kind in "biufc":  # texts and objects would come back as something else
             return _msgpack.ExtType(_ARRAY, _msgpack.packb([array.dtype.str, list(array.shape), array.tobytes()]))
     raise TypeError(f"{type(value).__name__} cannot be kept")
