@@ -116,6 +116,7 @@ class Unit:
                         self._halt()
             except Exception:
                 self.control.send("status", blocks=self.status())  # the account up to the failure
+                self._closing = True  # what is still to be said, this thread says alone
                 raise
         self._wiring.close(1000)
         for tap in self._taps.values():
@@ -539,6 +540,9 @@ class Unit:
                         self._acknowledge_busy()
                         self._housekeep()
                         self._obey()
+                except Exception:
+                    traceback.print_exc()
+                    os._exit(1)  # to go on unserved would be to stand still in silence
                 finally:
                     self._lock.release()
 
