@@ -300,6 +300,16 @@ def test_every_lossless_edge_begins_at_or_behind_what_its_producer_makes_again(
             assert max(going[one.source].out) <= begin_of(given_, one, going)
 
 
+def test_a_block_whose_output_nobody_needs_any_more_is_over_unless_it_must_still_describe_it() -> None:
+    given_ = graph({"a": Source, "b": Relay, "c": Relay, "d": Sink}, "a.out > b.x", "b.out > c.x", "c.out > d.x")
+    at = {"a": 0, "b": 7, "c": 9}
+    records: dict[str, list[Standing | None]] = {n: [Standing([Place((p,), (p,))])] for n, p in at.items()}
+    going = resume(given_, records, {"d"})
+    assert (going["b"].out, going["c"].out) == ((END,), (END,))
+    cut = {**records, "c": [Standing([Place((9,), (END,))])], "d": [Standing([Place((3,), (3,))])]}
+    assert resume(given_, cut)["b"] == Going(0, (7,), (7,))
+
+
 @given(crashes())
 def test_nobody_goes_back_further_than_it_must(
     crash: tuple[Graph, dict[str, list[Standing | None]], set[str]],
@@ -314,6 +324,9 @@ def test_nobody_goes_back_further_than_it_must(
             assert goes.place is None
         elif given_.blocks[name].kind is Source and need < END:
             assert goes.out == (need,)
+        elif min(goes.out) == END:
+            takers = {one.target for one in given_.edges if one.source == name}
+            assert all(taker in over or min(going[taker].out) == END for taker in takers)
         else:
             assert goes.place is not None
             assert (goes.out, goes.needed) == (record.places[goes.place].out, record.places[goes.place].needed)

@@ -84,7 +84,8 @@ def _place(
     need = min((begin_of(graph, edge, going) for edge in edges if edge.lossless), default=END)
     joins = max(1, len(joined(graph, name)))
     known = [record for record in records if record is not None]
-    wanted = not edges or any(begin_of(graph, edge, going) < END for edge in edges)
+    # One that was cut off needs no slots, and yet a description: it is not over before what it gave is finished.
+    wanted = not edges or any(edge.target in going and min(going[edge.target].out) < END for edge in edges)
     if known and not wanted and graph.inputs_of(name):  # whoever took its output has finished
         return Going(len(known[0].places) - 1, (END,) * joins, (END,) * joins)
     if len(records) > 1:
