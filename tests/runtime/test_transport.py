@@ -472,10 +472,11 @@ def test_a_consumer_that_vanished_is_noticed_and_what_it_owes_is_kept(edges: Edg
     until(lambda: (outlet.service(), outlet.ready)[1])
     inlet.socket.close(linger=0)
     slots = itertools.count()
-    until(lambda: (outlet.emit(frame(next(slots))), not outlet.ready)[1])
+    until(lambda: (outlet.emit(frame(next(slots))), link.identity is None)[1])
+    assert outlet.ready  # it has been there: nobody waits for it to begin
     back = Inlet(edges.context, "a.out > b.in", TOKEN, slots=100, nbytes=1 << 20, epoch=1)
     back.connect(endpoint)
-    until(lambda: (outlet.service(), outlet.ready)[1])
+    until(lambda: (outlet.service(), link.identity is not None)[1])
     offered = next(slots)
     items: list[Any] = []
     until(lambda: (items.extend(back.receive()), len(items) > offered)[1])
@@ -1106,3 +1107,10 @@ def test_a_consumer_that_is_over_is_neither_waited_for_nor_sent_anything(edges: 
     }  # fmt: skip
     edge.inlet()
     edge.until(lambda: edge.outlet.refused)
+
+
+def test_a_consumer_that_needs_nothing_any_more_is_not_waited_for(edges: Edges) -> None:
+    finished = Link("a.out > b.in", 100, 1 << 20, 1, begin=END)
+    assert finished.ready
+    waited_for = Link("a.out > b.in", 100, 1 << 20, 1)
+    assert not waited_for.ready

@@ -128,11 +128,13 @@ class Entry:
 class Peer:
     """One consumer process of a link.
 
+    identity: of its connection, None where there is none    greeted: whether it has ever said hello
     credit, sent: slots since its hello that it may have, and that it has got
     acked, eos_acked: the slot before which it has noted that all is finished, and whether it has finished the end
     """
 
     identity: bytes | None = None
+    greeted: bool = False
     credit: int = 1
     sent: int = 0
     acked: int = 0
@@ -189,8 +191,8 @@ class Link:
 
     @property
     def ready(self) -> bool:
-        """Whether every consumer process has said hello."""
-        return self.over or self.remote or all(peer.identity is not None for peer in self.peers)
+        """Whether every consumer process that needs slots has said hello; it may have gone again since."""
+        return self.over or self.remote or self.begin >= END or all(peer.greeted for peer in self.peers)
 
     @property
     def unwanted(self) -> bool:
@@ -504,7 +506,7 @@ class Outlet:
         while pending:
             entry = pending[0]
             if entry.end == entry.first:
-                if not link.ready:
+                if any(peer.identity is None for peer in link.peers):
                     return False
                 for peer in link.peers:
                     self._send(peer, entry)
@@ -601,7 +603,7 @@ class Outlet:
                 self._former.add(known)
         self._by_identity[identity] = (link, peer)
         back = peer.identity is not None or bool(peer.sent)
-        peer.identity, peer.credit, peer.sent = identity, 1, 0
+        peer.identity, peer.greeted, peer.credit, peer.sent = identity, True, 1, 0
         link.hear(peer, hello.finished)
         if link.remote:  # it may be further than we, who begin again
             link.begin = max(link.begin, link.acknowledged.prefix())
