@@ -1058,3 +1058,12 @@ def test_a_window_that_goes_on_names_no_slot_again() -> None:
     assert spans(feed(again, DESCRIBED, numbers(2, 4), numbers(6, 2))) == [(6, 7), (7, 8)]
     assert spans(feed(core, numbers(6, 2))) == [(6, 7), (7, 8)]
     assert again.block.snapshot() == core.block.snapshot()
+
+
+def test_what_comes_behind_the_end_of_a_block_is_not_counted_as_its() -> None:
+    core = core_of(Recorder(), lambda x, slots: End(x[:2]) if slots.start == 4 else x)
+    feed(core, Describe("s", info()), frame(0, 4), frame(4, 4))
+    core.settle(SlotSet([(0, 6)]))
+    feed(core, frame(8, 4))
+    core.settle(SlotSet([(0, 6)]), over=True)
+    assert core.account(0) == {"acknowledged": 6, "dropped": {}, "unmatched": 0}

@@ -222,6 +222,8 @@ class Core:
 
     def feed(self, index: int, item: Item) -> None:
         """Take the next item of input `index`; what is missing or not as described becomes a gap, and is counted."""
+        if self.cut:
+            return  # what comes behind its own end is nobody's
         if isinstance(item, Describe):
             self._latest[index] = item.info
         else:
