@@ -674,6 +674,24 @@ class Core:
             self._tag, frame.tags = False, {"restarted": True}
         return frame
 
+    def finished(self, index: int, downstream: SlotSet | None) -> SlotSet:
+        """Return the slots of input `index` that nothing here or downstream needs any more.
+
+        downstream: the slots that all consumers have finished, None where there is no consumer
+        """
+        joins = [number for number, members in enumerate(self._members) if index in members]
+        done = self._consumed[joins[0]]
+        for number in joins[1:]:
+            done = done & self._consumed[number]
+        if downstream is not None:
+            done = done & downstream
+        if len(self.inputs) > 1:  # a join goes on with slots that this input does not have
+            done = done & SlotSet([self._came[index] or (0, 0)])
+        needed = [w.needed_from for number in joins if (w := self._windows[number]) and w.needed_from is not None]
+        if needed and done and not self.ended:
+            done = done & SlotSet([(0, min(needed))])
+        return done
+
     def waits_for(self) -> list[str]:
         """Return what the block waits for: which slot of which stream."""
         inputs = {
