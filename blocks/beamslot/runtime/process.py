@@ -172,7 +172,8 @@ class Unit:
 
     def _begin_source(self, name: str) -> None:
         seat, now = self.seats[name], self.nows[name]
-        if seat.linked and all(outlet.unwanted for outlet in seat.linked):
+        taken = all(outlet.unwanted for outlet in seat.linked) and all(edge.core.is_over for edge in seat.consumers)
+        if taken and (seat.linked or seat.consumers):  # everybody has had all that it ever made
             self._sources[name] = max(self._sources[name], now.made)
         begin = self._sources[name]
         self._send_all(seat, seat.core.start())
