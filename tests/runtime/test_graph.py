@@ -574,8 +574,8 @@ def test_an_edge_within_a_process_holds_a_frame_and_no_copy() -> None:
 class Simulation:
     """A graph at work in one thread: the cores of its blocks, edges with a window, and no clock.
 
-    An edge takes a frame when nothing is unacknowledged or the whole frame fits its window; a slot is acknowledged
-    when all that it led to is.
+    An edge takes a frame when nothing is unacknowledged or the whole frame fits its window; what is finished is worked
+    out from the sinks upwards, by places where blocks with windows note them.
     """
 
     def __init__(self, given: Graph, slots: int, window: int) -> None:
@@ -602,9 +602,7 @@ class Simulation:
             idle = 0 if any(moved) else idle + 1
             if not any(moved) or rng.random() < 0.3:
                 self._acknowledge()
-        return all(core.ended for core in self.cores.values()) and all(
-            self.offered[name] == len(self.acknowledged[name]) for name in self.offered
-        )
+        return all(core.is_over for core in self.cores.values())
 
     def _room(self, name: str) -> bool:
         for behind in self._behind(name):
@@ -623,6 +621,8 @@ class Simulation:
         if core.inputs:
             step = core.step()
             items = step.items if step else []
+            if step and step.slots is not None and core.marked and core.unmarked:
+                core.mark()
         elif self.made_by(name) >= self.slots:
             core.ended = True
             step, items = True, [("out", Eos(self.slots))]
@@ -648,13 +648,22 @@ class Simulation:
                 target.feed(index, item)
 
     def _acknowledge(self) -> None:
+        """As `process` does: from the sinks upwards, settle a block, and tell its producers what is finished."""
         for name in reversed(self.given.order):
+            core = self.cores[name]
+            if not core.started:
+                continue
+            behind = self._behind(name)
             downstream: SlotSet | None = None
-            for behind in self._behind(name):
-                done = self.acknowledged[behind.name]
+            for edge in behind:
+                done = self.acknowledged[edge.name]
                 downstream = done if downstream is None else downstream & done
-            for index, source in enumerate(self.cores[name].inputs):
-                self.acknowledged[source.edge] = self.cores[name].finished(index, downstream)
+            over = core.ended and all(self.cores[edge.target].is_over for edge in behind)
+            if core.marked and not over and core.unmarked and len(core.places) == 1:
+                core.mark()
+            core.settle(downstream, over)
+            for index, source in enumerate(core.inputs):
+                self.acknowledged[source.edge] = core.told(index)
 
 
 def delivers(given: Graph, window: int, rng: np.random.Generator, slots: int = 150) -> bool:

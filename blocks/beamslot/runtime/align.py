@@ -192,11 +192,6 @@ class Window:
         self._resumed: tuple[int, int] | None = None
 
     @property
-    def needed_from(self) -> int | None:
-        """The oldest slot that a later call needs again; None when none is held."""
-        return self.standing[0] if self.standing else None
-
-    @property
     def standing(self) -> tuple[int, int] | None:
         """Where the window begins, and from which slot on no output names any; None when nothing is held."""
         return (self._first, self._named) if self._held else self._resumed

@@ -18,10 +18,8 @@ class SlotClock:
     origin: int = 0
     late: int = 0
 
-    @property
-    def paced(self) -> bool:
-        """Whether slots have a due time at all."""
-        return math.isfinite(self.pace)
+    def __post_init__(self) -> None:
+        self.paced = math.isfinite(self.pace)  # whether slots have a due time at all
 
     def due(self, slots: range) -> int:
         """Return when the last of the slots is complete [ns]."""

@@ -160,12 +160,12 @@ class Core:
         self.tallies = standing.tallies if standing and standing.tallies else [Tally() for _ in self.inputs]
         self._lone = standing.unmatched if standing and standing.unmatched else self._tallies_by_join()
         for index, tally in enumerate(self.tallies):
-            tally.rewind(self._begin(index))
+            tally.rewind(self.begin_of(index))
         for row, begin in zip(self._lone, going.needed, strict=False):
             for tally in row:
                 tally.rewind(begin)
         self._came: list[tuple[int, int] | None] = [
-            (0, begin) if (begin := self._begin(index)) else None for index in range(len(self.inputs))
+            (0, begin) if (begin := self.begin_of(index)) else None for index in range(len(self.inputs))
         ]
         if before is not None:
             self.kept = before.kept
@@ -177,8 +177,8 @@ class Core:
     def _tallies_by_join(self) -> list[list[Tally]]:
         return [[Tally() for _ in members] for members in self._members]
 
-    def _begin(self, index: int) -> int:
-        """The first slot of an input that is still needed."""
+    def begin_of(self, index: int) -> int:
+        """Return the slot of an input before which all is finished."""
         begins = zip(self._members, self.places[0].needed, strict=False)
         return min((begin for members, begin in begins if index in members), default=0)
 
@@ -434,13 +434,9 @@ class Core:
         """Whether all is finished, the end too."""
         return self.places[0].out[0] >= END
 
-    def begin_of(self, index: int) -> int:
-        """Return the slot of an input before which all is finished."""
-        return self._begin(index)
-
     def account(self, index: int) -> dict[str, Any]:
         """Return what became of the slots of an input that are finished: acknowledged, dropped by reason, unmatched."""
-        settled = self.tallies[index].counts(self._begin(index))
+        settled = self.tallies[index].counts(self.begin_of(index))
         lone = [
             row[members.index(index)]
             for members, row in zip(self._members, self._lone, strict=True)
@@ -485,7 +481,7 @@ class Core:
                 return
             places[0] = Place(out, out)
         for index, tally in enumerate(self.tallies):
-            tally.settle(min(self._begin(index), self.shared) if self.sparse else self._begin(index))
+            tally.settle(min(self.begin_of(index), self.shared) if self.sparse else self.begin_of(index))
         while self.kept and self.kept[0][1].end <= places[0].out[0]:
             self.kept.popleft()
 
@@ -529,7 +525,7 @@ class Core:
 
     def finished_with(self, index: int) -> SlotSet:
         """Return the slots of an input that are finished, or not wanted, for a producer in the same process."""
-        begin = self._begin(index)
+        begin = self.begin_of(index)
         done = SlotSet([(0, begin)] if begin else [])
         done.add(self.cut_at, END)
         return done
@@ -537,9 +533,9 @@ class Core:
     def told(self, index: int) -> SlotSet:
         """Return the slots of an input that need never come again, as far as they came."""
         came = self._came[index]
-        end = min(self._begin(index), self.cut_at, self.last if self.sparse else came[1] if came else 0)
+        end = min(self.begin_of(index), self.cut_at, self.last if self.sparse else came[1] if came else 0)
         if self.sparse and not self.ended:
-            end = self._begin(index)
+            end = self.begin_of(index)
         return SlotSet([(0, end)] if end else [])
 
     def make(self, slots: range, captured: int) -> Step:
@@ -673,24 +669,6 @@ class Core:
         if self._tag:
             self._tag, frame.tags = False, {"restarted": True}
         return frame
-
-    def finished(self, index: int, downstream: SlotSet | None) -> SlotSet:
-        """Return the slots of input `index` that nothing here or downstream needs any more.
-
-        downstream: the slots that all consumers have finished, None where there is no consumer
-        """
-        joins = [number for number, members in enumerate(self._members) if index in members]
-        done = self._consumed[joins[0]]
-        for number in joins[1:]:
-            done = done & self._consumed[number]
-        if downstream is not None:
-            done = done & downstream
-        if len(self.inputs) > 1:  # a join goes on with slots that this input does not have
-            done = done & SlotSet([self._came[index] or (0, 0)])
-        needed = [w.needed_from for number in joins if (w := self._windows[number]) and w.needed_from is not None]
-        if needed and done and not self.ended:
-            done = done & SlotSet([(0, min(needed))])
-        return done
 
     def waits_for(self) -> list[str]:
         """Return what the block waits for: which slot of which stream."""

@@ -132,4 +132,5 @@ class Now:
 
     @made.setter
     def made(self, slot: int) -> None:
-        self._words[3] = max(self._words[3], slot)
+        if slot > self._words[3]:
+            self._words[3] = slot
