@@ -12,7 +12,7 @@ from beamslot_probes import CheckSink, CountingSource
 
 from beamslot.cli import doctor, logs, main
 from beamslot.runtime import rundir
-from beamslot.runtime.diary import Diary, Record
+from beamslot.runtime.diary import Diary, RunRecord
 from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph
 
 GRAPH = Graph(
@@ -176,7 +176,7 @@ time.sleep(1000)
     with subprocess.Popen([sys.executable, "-c", code, str(place)], stdout=subprocess.PIPE, text=True) as run:
         try:
             assert run.stdout.readline() == "begun\n"
-            assert Record(place).state == "running"
+            assert RunRecord(place).state == "running"
             follower = subprocess.Popen(follow, stdout=subprocess.PIPE, text=True)
             begun = [follower.stdout.readline() for _ in range(3)]
         finally:

@@ -917,11 +917,11 @@ def test_before_it_is_marked_a_block_with_state_goes_back_to_its_beginning() -> 
     core = of_one(Total())
     feed(core, DESCRIBED, numbers(1, 4))
     core.settle(SlotSet([(0, 5)]))
-    assert [(place.out, place.state) for place in core.standing().places] == [((0,), 0)]
+    assert [(place.out, record.unpack(place.state or b"")) for place in core.standing().places] == [((0,), 0)]
     assert core.told(0) == SlotSet()
     core.mark()
     core.settle(SlotSet([(0, 5)]))
-    assert [(place.out, place.state) for place in core.standing().places] == [((5,), 10)]
+    assert [(place.out, record.unpack(place.state or b"")) for place in core.standing().places] == [((5,), 10)]
     assert core.told(0) == SlotSet([(0, 5)])
 
 
@@ -967,7 +967,7 @@ class Warm(Last):
     ],
 )
 def test_the_first_frame_after_a_cold_restart_says_so(kind: type[Block], going: Going | None, tagged: bool) -> None:
-    core = of_one(kind(), going, Standing([Place((4,), (4,), (), 0)]) if going else None)
+    core = of_one(kind(), going, Standing([Place((4,), (4,), (), record.pack(0))]) if going else None)
     items = feed(core, DESCRIBED, numbers(4, 2), numbers(6, 2))
     tags = [item.tags for item in items if isinstance(item, Frame)]
     assert tags == [{"restarted": True} if tagged else {}, {}]
@@ -1046,13 +1046,34 @@ def test_a_block_that_ended_before_its_inputs_wants_nothing_after_a_restart_eith
     assert (again.was_cut, again.last) == (True, 3)
 
 
+class Unkept(Block):
+    """Its state is nothing that can be kept."""
+
+    x = In("slot", np.int64)
+    out = Out("slot", np.int64)
+
+    def snapshot(self) -> set[int]:
+        return {1}
+
+    def start(self, x: StreamInfo) -> StreamInfo:
+        return x.replace(arrays={"out": N}, axes={})
+
+    def process(self, x: Any) -> Any:
+        return x
+
+
+def test_a_state_that_cannot_be_kept_is_the_fault_of_its_block() -> None:
+    with pytest.raises(BlockFailed, match=r"^b \(seed 0\): snapshot: set cannot be kept; wanted numbers, texts"):
+        feed(of_one(Unkept()), DESCRIBED)
+
+
 def test_a_window_that_goes_on_names_no_slot_again() -> None:
     core = of_one(Total(size=4, step=1))
     feed(core, DESCRIBED, numbers(0, 6))
     core.mark()
     core.settle(SlotSet([(0, 6)]))
     standing = Standing.unpack(record.unpack(record.pack(core.standing().pack())))
-    assert standing.places == [Place((6,), (3,), ((3, 6),), core.block.snapshot())]
+    assert standing.places == [Place((6,), (3,), ((3, 6),), record.pack(core.block.snapshot()))]
     assert core.told(0) == SlotSet([(0, 3)])
     again = of_one(Total(size=4, step=1), Going(0, (6,), (3,)), standing)
     assert spans(feed(again, DESCRIBED, numbers(2, 4), numbers(6, 2))) == [(6, 7), (7, 8)]

@@ -19,7 +19,7 @@ from beamslot_probes import CheckSink, CountingSource, Relay
 
 from beamslot.errors import StorageError
 from beamslot.runtime import diary, rundir
-from beamslot.runtime.diary import Diary, Record, load_crash
+from beamslot.runtime.diary import Diary, RunRecord, load_crash
 from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph, Restart
 
 GRAPH = Graph(
@@ -138,7 +138,7 @@ def test_the_timeline_of_parameters_opens_with_all_that_hold_and_goes_on_with_ch
 def test_events_are_there_at_once_with_their_time(begun: Diary, place: Path) -> None:
     begun.event("started")
     begun.event("restart", block="relay", slots=[5, 8], how={"signal": np.int64(9)})
-    first, second = Record(place).events
+    first, second = RunRecord(place).events
     assert first["kind"] == "started"
     assert {key: second[key] for key in ("kind", "block", "slots", "how")} == {
         "kind": "restart",
@@ -151,7 +151,7 @@ def test_events_are_there_at_once_with_their_time(begun: Diary, place: Path) -> 
 
 def test_what_json_cannot_say_is_told_as_text(begun: Diary, place: Path) -> None:
     begun.event("odd", path=Path("/x"), raw=os.fsdecode(b"\xff"), nothing=float("nan"), tags={3}, kind_of=Relay)
-    event = Record(place).events[0]
+    event = RunRecord(place).events[0]
     assert (event["path"], event["nothing"], event["tags"]) == ("/x", "nan", [3])
     assert event["raw"] == os.fsdecode(b"\xff")
 
@@ -164,12 +164,12 @@ def test_accounts_are_written_now_and_then_and_at_the_end_always(
     begun.accounts({"slots": 1})
     now += 4.9
     begun.accounts({"slots": 2})
-    assert Record(place).report == {"slots": 1}
+    assert RunRecord(place).report == {"slots": 1}
     now += 0.2
     begun.accounts({"slots": 3})
-    assert Record(place).report == {"slots": 3}
+    assert RunRecord(place).report == {"slots": 3}
     begun.accounts({"slots": 4, "exit_code": 0})
-    assert Record(place).report == {"slots": 4, "exit_code": 0}
+    assert RunRecord(place).report == {"slots": 4, "exit_code": 0}
 
 
 def test_a_crash_is_saved_with_its_frame_and_read_again_as_it_was(
@@ -197,7 +197,7 @@ def test_a_crash_is_saved_with_its_frame_and_read_again_as_it_was(
 def test_two_crashes_of_one_block_and_epoch_are_both_kept(begun: Diary, place: Path) -> None:
     paths = [begun.crash("relay", 0, FAILURE), begun.crash("relay", 0, FAILURE)]
     assert paths == [place / "crash-relay-0", place / "crash-relay-0-2"]
-    assert Record(place).crashes == paths
+    assert RunRecord(place).crashes == paths
     assert load_crash(paths[1] or "")[1] == {}
 
 
@@ -211,15 +211,15 @@ def test_where_no_crash_report_is_the_error_says_what_was_wanted(tmp_path: Path)
 
 def test_a_run_is_running_until_its_report_has_an_end(begun: Diary, place: Path) -> None:
     begun.accounts({"slots": 1})
-    assert Record(place).state == "running"
+    assert RunRecord(place).state == "running"
     begun.accounts({"exit_code": 3})
-    assert Record(place).state == "ended 3"
+    assert RunRecord(place).state == "ended 3"
 
 
 def test_a_run_that_ended_without_a_word_has_died_though_its_number_lives_again(begun: Diary, place: Path) -> None:
     card = json.loads((place / "run.json").read_text())
     (place / "run.json").write_text(json.dumps({**card, "born": card["born"] - 1}))
-    assert Record(place).state == "died"
+    assert RunRecord(place).state == "died"
 
 
 def test_whenever_a_run_is_killed_all_that_it_wrote_can_be_read(place: Path) -> None:
@@ -262,13 +262,13 @@ def test_a_full_disk_is_noted_once_a_file_and_leaves_whole_lines_only(
     kept = [event["number"] for event in lines(place / "events.jsonl")]
     assert kept == [*range(len(kept))]
     assert 10 < len(kept) < 100
-    assert Record(place).report["text"] == "short"
+    assert RunRecord(place).report["text"] == "short"
     assert len(notes) == 3
     assert notes[0].startswith(f"{place / 'report.json'}: cannot be written: file too large; the run goes on")
     assert notes[1].startswith(f"{place / 'events.jsonl'}: cannot be written: ")
     assert notes[2].startswith(f"{place / 'crash-relay'}: cannot be written: file too large")
     begun.event("tick", number="after")
-    assert Record(place).events[-1]["number"] == "after"
+    assert RunRecord(place).events[-1]["number"] == "after"
 
 
 def test_a_directory_that_goes_while_a_run_lasts_costs_the_record_only(
@@ -293,7 +293,7 @@ def test_a_directory_that_cannot_be_made_is_noted_and_the_record_lies_elsewhere(
     made = Diary(tmp_path / "file" / "record", notes.append)
     made.begin(GRAPH)
     assert made.directory.parent == tmp_path
-    assert Record(made.directory).name == "lab"
+    assert RunRecord(made.directory).name == "lab"
     assert notes == [
         f"{tmp_path}/file/record: cannot be written: not a directory; the record is in {made.directory}",
     ]

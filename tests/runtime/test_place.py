@@ -34,7 +34,7 @@ class Model:
     def rewind(self, begin: int) -> None:
         self.settle(begin)
         self.recent.clear()
-        self.end = min(self.end, begin)
+        self.end = begin
 
     def counts(self, before: int) -> Counter[str]:
         return self.settled + Counter(reason for slot, reason in self.recent.items() if slot < before)
@@ -70,6 +70,13 @@ def test_what_comes_again_after_a_rewind_is_counted_once() -> None:
     tally.note(4, 9)
     tally.note(9, 12, "late")
     assert tally.counts() == {DATA: 9, "late": 3}
+
+
+def test_what_others_have_done_before_the_slot_of_a_rewind_is_not_counted() -> None:
+    tally = Tally()
+    tally.rewind(6)
+    tally.note(0, 9, "late")
+    assert tally.counts() == {"late": 3}
 
 
 def test_a_tally_keeps_one_entry_for_slots_of_one_kind_that_follow_on() -> None:

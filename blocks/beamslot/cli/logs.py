@@ -15,7 +15,7 @@ from beamslot.cli import options
 from beamslot.cli.run import printer
 
 if TYPE_CHECKING:
-    from beamslot.runtime.diary import Record
+    from beamslot.runtime.diary import RunRecord
 
 LOOK_EVERY = 0.2
 """Time between two looks at a file that is followed [s]."""
@@ -59,7 +59,7 @@ def _act(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def choose(run: str | None, block: str | None, kept: "Sequence[Record]") -> "tuple[Record, str | None]":
+def choose(run: str | None, block: str | None, kept: "Sequence[RunRecord]") -> "tuple[RunRecord, str | None]":
     """Return the record and the block that are meant; one word that is no run is a block of the newest.
 
     run: directory, name of a graph for its newest run, or a part that only one run's name has
@@ -67,12 +67,12 @@ def choose(run: str | None, block: str | None, kept: "Sequence[Record]") -> "tup
     raises StorageError where there is no such run, UnknownBlock where it has no such block
     """
     from beamslot.errors import UnknownBlock
-    from beamslot.runtime.diary import Record
+    from beamslot.runtime.diary import RunRecord
     from beamslot.runtime.graph import near
 
     fitting = [record for record in kept if run is None or run in record.path.name]
-    if run is not None and Record(Path(run)).card:
-        found = Record(Path(run))
+    if run is not None and RunRecord(Path(run)).card:
+        found = RunRecord(Path(run))
     elif run is not None and not fitting and block is None and kept and run in blocks_of(kept[0]):
         found, block = kept[0], run
     else:
@@ -82,7 +82,7 @@ def choose(run: str | None, block: str | None, kept: "Sequence[Record]") -> "tup
     return found, block
 
 
-def _only(run: str | None, fitting: "Sequence[Record]", kept: "Sequence[Record]") -> "Record":
+def _only(run: str | None, fitting: "Sequence[RunRecord]", kept: "Sequence[RunRecord]") -> "RunRecord":
     from beamslot.errors import StorageError
     from beamslot.runtime.graph import near
 
@@ -100,7 +100,7 @@ def _only(run: str | None, fitting: "Sequence[Record]", kept: "Sequence[Record]"
     raise StorageError(f"logs: no kept run has {run!r} in its name, and no record is there; {advice}")
 
 
-def blocks_of(record: "Record") -> list[str]:
+def blocks_of(record: "RunRecord") -> list[str]:
     """Return the blocks of a run, and whatever else of it prints."""
     return [*dict.fromkeys([*record.card.get("blocks", ()), *record.outputs])]
 
@@ -127,7 +127,7 @@ class Lines:
                 yield line.decode(errors="replace").rstrip("\n")
 
 
-def _follow(record: "Record", path: Path, show: Show, arguments: argparse.Namespace) -> None:
+def _follow(record: "RunRecord", path: Path, show: Show, arguments: argparse.Namespace) -> None:
     """Show the lines of a file, and where it is asked for those that come while the run lasts."""
     lines = Lines(path)
     over = not (arguments.follow and record.alive)
@@ -146,7 +146,7 @@ def _printed(block: str, as_json: bool) -> Show:
     return (lambda line: options.print_json({"block": block, "text": line})) if as_json else print
 
 
-def _events(record: "Record", arguments: argparse.Namespace) -> None:
+def _events(record: "RunRecord", arguments: argparse.Namespace) -> None:
     from beamslot.runtime.diary import EVENTS, parse
 
     def show(line: str) -> None:
@@ -187,7 +187,7 @@ def _local(time_: str, form: str) -> str:
         return time_
 
 
-def _close(record: "Record") -> None:
+def _close(record: "RunRecord") -> None:
     """Say what else there is to see."""
     from beamslot.tables import Sheet, render
 
@@ -212,7 +212,7 @@ def _close(record: "Record") -> None:
         print(problem)
 
 
-def _list(kept: "Sequence[Record]", as_json: bool) -> None:
+def _list(kept: "Sequence[RunRecord]", as_json: bool) -> None:
     rows = [summary(record) for record in kept]
     if as_json:
         options.print_json(rows, indent=2)
@@ -235,7 +235,7 @@ def _list(kept: "Sequence[Record]", as_json: bool) -> None:
     printer().print(render(Sheet("Runs", heads, whole, left=4)))
 
 
-def summary(record: "Record") -> dict[str, Any]:
+def summary(record: "RunRecord") -> dict[str, Any]:
     """Return a run in a few plain values."""
     report = record.report
     return {
@@ -248,7 +248,7 @@ def summary(record: "Record") -> dict[str, Any]:
     }
 
 
-def _crashes(record: "Record", block: str | None, as_json: bool) -> None:
+def _crashes(record: "RunRecord", block: str | None, as_json: bool) -> None:
     from beamslot.runtime.diary import load_crash
 
     found = [{"path": str(path), **load_crash(path)[0]} for path in record.crashes]

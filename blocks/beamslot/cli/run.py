@@ -100,10 +100,10 @@ def act(arguments: argparse.Namespace) -> int:
 def _remembered(graph: "Graph", report: Mapping[str, Any], chaos: "Chaos | None") -> list[str]:
     """Keep what the blocks of an undisturbed run cost, or say what was done to a disturbed one; return notes."""
     from beamslot import costs
-    from beamslot.runtime.diary import Record
+    from beamslot.runtime.diary import RunRecord
 
     if chaos is not None:
-        return [blows(chaos, Record(Path(report["logs"])).events, report["restarts"])]
+        return [blows(chaos, RunRecord(Path(report["logs"])).events, report["restarts"])]
     return costs.record(graph, report) if report["ok"] else []
 
 

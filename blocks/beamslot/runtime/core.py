@@ -21,7 +21,7 @@ from beamslot.runtime.align import Hole, Item, Join, Queue, Slab, Window
 from beamslot.runtime.block import Block, In, Out, bind, describe_outputs, parameters_of
 from beamslot.runtime.graph import window_of
 from beamslot.runtime.place import DATA, END, Place, Standing, Tally
-from beamslot.runtime.record import Now
+from beamslot.runtime.record import Now, pack, unpack
 from beamslot.runtime.resume import Going, joins_of
 from beamslot.runtime.slots import SlotSet
 
@@ -377,11 +377,11 @@ class Core:
                 infos[source.port.name] = info
         try:
             self._begin_block(infos)
-        except (FlowgraphError, FrameError):
+        except (FlowgraphError, FrameError, BlockFailed):
             raise
         except Exception as error:
             raise self._failure(None, "start: ", error) from error
-        self.started, self._stale = True, False
+        self._stale = False
         return [(name, Describe(f"{self.name}.{name}", info)) for name, info in self.infos.items()]
 
     def _begin_block(self, infos: Mapping[str, StreamInfo | dict[str, StreamInfo]]) -> None:
@@ -394,18 +394,27 @@ class Core:
         else:
             self.infos = describe_outputs(self.block, infos)
         if first and place.state is not None and not (lived and not self._outs):
-            self.block.restore(place.state)
+            self.block.restore(unpack(place.state))
         self._tag = first and cold and self._resumed.going.place is not None and bool(self._outs or not lived)
-        if first and self.block.resumes() and place.state is None:
-            place.state = self.block.snapshot()
+        self.started = True
+        if first and place.state is None:
+            place.state = self._state()
         self._resumed = replace(self._resumed, before=None)  # each core would keep all before it, and what they hold
 
     def mark(self) -> None:
         """Note where the block stands now, and its state."""
-        state = self.block.snapshot() if self.block.resumes() and self.started else None
-        self.places.append(self._here(state))
+        self.places.append(self._here(self._state()))
 
-    def _here(self, state: Any = None) -> Place:
+    def _state(self) -> bytes | None:
+        """Return the state of the block as it is kept, None where it has none."""
+        if not self.block.resumes() or not self.started:
+            return None
+        try:
+            return pack(self.block.snapshot())
+        except Exception as error:
+            raise self._failure(None, "snapshot: ", error) from error
+
+    def _here(self, state: bytes | None) -> Place:
         out = tuple([done.prefix() for done in self._consumed])
         windows = tuple([window and window.standing for window in self._windows])
         needed = tuple([min(at[0], done) if at else done for at, done in zip(windows or (None,), out, strict=False)])
@@ -470,7 +479,8 @@ class Core:
                 places.popleft()
         else:
             if self.sparse and downstream is not None:  # others have done what did not come here
-                came = END if self._ends[0] else max(self.through, self._came[0][1] if self._came[0] else 0)
+                end = self._ends[0]
+                came = end.first if end else max(self.through, self._came[0][1] if self._came[0] else 0)
                 self._consumed[0].add(0, min(downstream.prefix(), came))
             sets = self._consumed if downstream is None else [done & downstream for done in self._consumed]
             out = tuple([done.prefix() for done in sets])
@@ -509,7 +519,7 @@ class Core:
             done = self._consumed[0].prefix() if downstream is None else (self._consumed[0] & downstream).prefix()
             for tally in self.tallies:
                 tally.rewind(done)
-        state = self.block.snapshot() if self.block.resumes() and self.started else None
+        state = self._state()
         ends = (END,) * len(self._consumed)
         self.places.clear()
         self.places.append(Place(ends, ends, (), state))

@@ -116,7 +116,7 @@ class Diary:
         except OSError as error:
             wanted, self.directory = self.directory, rundir.spare()
             self._on_problem(f"{wanted}: cannot be written: {rundir.why(error)}; the record is in {self.directory}")
-        earlier = Record(self.directory)
+        earlier = RunRecord(self.directory)
         if earlier.alive and earlier.card["pid"] != os.getpid():
             raise StorageError(
                 f"{self.directory}: the run {earlier.name} (process {earlier.card['pid']}) is recorded there and"
@@ -144,7 +144,7 @@ class Diary:
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """What a run has recorded in its directory, read again whenever it is asked for."""
 
     path: Path
@@ -210,9 +210,9 @@ class Record:
             path.unlink(missing_ok=True)
 
 
-def kept() -> list[Record]:
+def kept() -> list[RunRecord]:
     """Return the records that are kept of this user's runs, newest first."""
-    return [Record(path.parent) for path in sorted(rundir.state().glob(f"*/{RUN}"), reverse=True)]
+    return [RunRecord(path.parent) for path in sorted(rundir.state().glob(f"*/{RUN}"), reverse=True)]
 
 
 def load_crash(path: Path | str) -> tuple[dict[str, Any], Frames]:

@@ -54,10 +54,10 @@ class Tally:
             self.settled[reason] = self.settled.get(reason, 0) + last - first
 
     def rewind(self, begin: int) -> None:
-        """Settle what lies before a slot and forget the rest, which comes again."""
+        """Settle what lies before a slot, of which no more is counted, and forget the rest, which comes again."""
         self.settle(begin)
         self._recent.clear()
-        self.end = min(self.end, begin)
+        self.end = begin
 
     def counts(self, before: int = END) -> dict[str, int]:
         """Return slots by reason: the settled ones, and of the others those before a slot."""
@@ -87,13 +87,13 @@ class Place:
     out: by join (of a source: one), the slot before which everything is worked off
     needed: by join, the oldest slot that a later call needs again
     windows: by join, where its window stands (see Window.standing)
-    state: what the block's `snapshot` gave
+    state: what the block's `snapshot` gave, packed
     """
 
     out: tuple[int, ...]
     needed: tuple[int, ...]
     windows: tuple[tuple[int, int] | None, ...] = ()
-    state: Any = None
+    state: bytes | None = None
 
     def pack(self) -> list[Any]:
         """Return the place as plain values."""

@@ -35,7 +35,7 @@ from beamslot.runtime.place import Standing
 from beamslot.runtime.plan import Plan
 from beamslot.runtime.record import Now, Record
 from beamslot.runtime.slots import SlotSet
-from beamslot.runtime.transport import Tap
+from beamslot.runtime.transport import Inlet, Tap
 from beamslot.runtime.wiring import Inner, Seat, Wiring
 
 SERVICE_EVERY = 0.02
@@ -48,7 +48,7 @@ RECORD_EVERY = 20_000_000
 SHARE_EVERY = 5_000_000
 """Replicas are told so often what is shared out, and what all of them have noted [ns]."""
 DEAR = 20
-"""Noting its state may cost a block one part in so many of its time."""
+"""Noting where it stands may cost a block, or a process, one part in so many of its time."""
 CALLS_BETWEEN_POLLS = 64
 WORK_BETWEEN_POLLS = 1_000_000
 """What calls may take together before the sockets are looked at again [ns]."""
@@ -85,7 +85,7 @@ class Unit:
         self._draining = plan.draining
         self._told_ready = False
         self._status_at = self._heartbeat_at = self._recorded_at = self._shared_at = 0
-        self._spent = 0
+        self._spent = self._record_cost = 0
         self._moved = False
         self._news: Mapping[str, Any] | None = None
         self._active_at = time.monotonic_ns()
@@ -216,8 +216,15 @@ class Unit:
             self._news = None
 
     def _write_record(self) -> None:
-        self._recorded_at = time.monotonic_ns()
+        begun = time.thread_time_ns()
         self.record.write({name: seat.core.standing().pack() for name, seat in self.seats.items()})
+        self._record_cost = time.thread_time_ns() - begun
+        self._recorded_at = time.monotonic_ns()
+
+    def _due(self, idle: bool) -> list[Inlet]:
+        """Return the inlets that are to acknowledge now; while records are dear, those whose producers wait for it."""
+        resting = time.monotonic_ns() - self._recorded_at < DEAR * self._record_cost
+        return [inlet for inlet in self._inlets if inlet.due(idle) and (inlet.pressing or not resting)]
 
     # the loop
 
@@ -402,7 +409,7 @@ class Unit:
         all_over = over == len(self.seats)
         for seat in self.seats.values():
             self._ask(seat)  # before the end is acknowledged: after that a producer may not listen any more
-        due = [inlet for inlet in self._inlets if inlet.due(idle or self._halting)]
+        due = self._due(idle or self._halting)
         stale = not self._inlets and time.monotonic_ns() - self._recorded_at > RECORD_EVERY
         if due or stale or over > before:
             self._write_record()
@@ -560,7 +567,7 @@ class Unit:
             for index, inlet in enumerate(seat.inlets):
                 if inlet is not None:
                     inlet.finish(core.told(index))
-        due = [inlet for inlet in self._inlets if inlet.due(True)]
+        due = self._due(True)
         if due:
             self._write_record()
             for inlet in due:

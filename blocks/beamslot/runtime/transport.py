@@ -881,6 +881,11 @@ class Inlet:
         """Whether something is finished that the producer has not been told."""
         return self._owed > 0
 
+    @property
+    def pressing(self) -> bool:
+        """Whether so much is owed that the producer may wait for it: a quarter window, or the end."""
+        return self._owed * 4 >= self._window or self._eos_finished
+
     def due(self, idle: bool) -> bool:
         """Return whether it is time to acknowledge.
 
@@ -891,7 +896,7 @@ class Inlet:
         if not self._owed:
             return False
         now = time.monotonic_ns()
-        if self._owed * 4 >= self._window or self._eos_finished or now - self._owed_since > ACK_WITHIN:
+        if self.pressing or now - self._owed_since > ACK_WITHIN:
             return True
         if not idle:
             return False
