@@ -655,10 +655,10 @@ class Simulation:
                 continue
             behind = self._behind(name)
             downstream: SlotSet | None = None
-            for edge in behind:
-                done = self.acknowledged[edge.name]
+            for following in behind:
+                done = self.acknowledged[following.name]
                 downstream = done if downstream is None else downstream & done
-            over = core.ended and all(self.cores[edge.target].is_over for edge in behind)
+            over = core.ended and all(self.cores[following.target].is_over for following in behind)
             if core.marked and not over and core.unmarked and len(core.places) == 1:
                 core.mark()
             core.settle(downstream, over)

@@ -38,13 +38,14 @@ def unpack(data: bytes) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    kind = type(value).__name__
     if isinstance(value, np.bool_ | np.integer | np.floating):
         return cast(Any, value).item()
     if isinstance(value, np.ndarray | np.complexfloating):
         array: Any = np.asarray(cast(Any, value))
         if array.dtype.kind in "biufc":  # texts and objects would come back as something else
             return _msgpack.ExtType(_ARRAY, _msgpack.packb([array.dtype.str, list(array.shape), array.tobytes()]))
-    raise TypeError(f"{type(value).__name__} cannot be kept")
+    raise TypeError(f"{kind} cannot be kept")
 
 
 def _array(code: int, data: bytes) -> Any:
@@ -132,5 +133,4 @@ class Now:
 
     @made.setter
     def made(self, slot: int) -> None:
-        if slot > self._words[3]:
-            self._words[3] = slot
+        self._words[3] = max(self._words[3], slot)
