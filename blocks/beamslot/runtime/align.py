@@ -226,6 +226,7 @@ class Window:
 
     def flush(self, reason: str) -> Hole | None:
         """Give up what does not fill a window; return the slots that no output names yet."""
+        self._resumed = None
         if not self._held:
             return None
         hole = Hole(self._named, self._end, reason, ()) if self._named < self._end else None

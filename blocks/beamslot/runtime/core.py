@@ -222,7 +222,7 @@ class Core:
 
     def feed(self, index: int, item: Item) -> None:
         """Take the next item of input `index`; what is missing or not as described becomes a gap, and is counted."""
-        if self.cut:
+        if self.cut or (self.was_cut and not isinstance(item, Describe)):
             return  # what comes behind its own end is nobody's
         if isinstance(item, Describe):
             self._latest[index] = item.info

@@ -655,12 +655,13 @@ class Unit:
 def _inner_account(inner: Inner) -> dict[str, Any]:
     known = inner.core.account(inner.index)
     settled = known["acknowledged"] + sum(known["dropped"].values())
+    done = inner.core.cut or inner.core.is_over
     return {
         "edge": inner.edge.name,
         "policy": "block",
         "offered": inner.offered,
-        "in_flight": 0 if inner.core.cut else max(0, inner.offered - settled),
-        "done": inner.core.cut or inner.core.is_over,
+        "in_flight": 0 if done else max(0, inner.offered - settled),
+        "done": done,
         "redelivered": 0,
     }
 
