@@ -1,14 +1,15 @@
 """Partially connected hybrid beamforming: each RF chain sums the antennas that it owns."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from beamslot.dsp import beams, grouping
+from beamslot.dsp import beams, eda, grouping
 from beamslot.dsp.combine import combine
-from beamslot.errors import BadParam, ShapeError
+from beamslot.errors import BadParam, BeamslotError, ShapeError
 from beamslot.frame import Operator, StreamInfo
 from beamslot.ports import FIELD_AXES, RF_AXES
 from beamslot.runtime import Block, In, Out
@@ -28,8 +29,12 @@ class Combiner(Block):
         "group", description="group-wise narrow beams, random phases, or one wide beam for all chains"
     )
     groups: int = Field(4, ge=1, description="groups of columns, one beam each, G")
-    grouping: Literal["balanced_random", "contiguous", "interleaved"] = Field(
-        "balanced_random", description="which columns form a group: a random equal partition, blocks, or every G-th"
+    grouping: Literal["balanced_random", "contiguous", "eda", "interleaved"] = Field(
+        "balanced_random",
+        description="which columns form a group: a random equal partition, blocks, few side lobes (eda), or every G-th",
+    )
+    grouping_file: str = Field(
+        "", description="file of `beamslot design grouping` that says which, in place of `grouping`"
     )
     interval: tuple[float, float] = Field((-0.5, 0.0), description="interval of v = sin(elevation) to be covered")
 
@@ -45,19 +50,40 @@ class Combiner(Block):
             raise BadParam(
                 f"{self.run.name}.groups: {self.groups} groups of {n_y} columns; wanted at most one a column"
             )
-        group = self._partition(n_y)
+        group = self._partition(n_y, field.geometry.spacing_y if field.geometry else 0.5)
         self._weights = self._design(group, n_z // m, field)
         operator = Operator(self._weights, group, self.interval)
         return field.replace(axes={**field.axes, "chain": n_z // m}, operator=operator)
 
-    def _partition(self, n_y: int) -> NDArray[np.int16]:
+    def _partition(self, n_y: int, spacing: float) -> NDArray[np.int16]:
         if self.beams != "group":
             return np.zeros(n_y, np.int16)
+        if self.grouping_file:
+            return self._loaded({"n_y": n_y, "groups": self.groups, "interval": self.interval, "spacing": spacing})
         if self.grouping == "contiguous":
             return grouping.contiguous(n_y, self.groups)
         if self.grouping == "interleaved":
             return grouping.interleaved(n_y, self.groups)
+        if self.grouping == "eda":
+            where = f"{self.run.name}.grouping: eda"
+            setting = grouping.Setting.of(where, n_y=n_y, groups=self.groups, interval=self.interval, spacing=spacing)
+            return eda.design(setting, self.rng(0)).group
         return grouping.balanced_random(n_y, self.groups, self.rng(0))
+
+    def _loaded(self, wanted: dict[str, Any]) -> NDArray[np.int16]:
+        """Return the grouping of the file, if it was designed for what is here."""
+        where = f"{self.run.name}.grouping_file"
+        try:
+            designed = grouping.load_grouping(Path(self.grouping_file))
+        except BeamslotError as error:  # whatever it is, the graph cannot run as written
+            raise BadParam(f"{where}: {error}") from None
+        found = {name: getattr(designed.setting, name) for name in wanted}
+        differing = [name for name in wanted if not np.allclose(found[name], wanted[name])]
+        if differing:
+            came = ", ".join(f"{name} {found[name]}" for name in differing)
+            here = ", ".join(f"{name} {wanted[name]}" for name in differing)
+            raise BadParam(f"{where}: {self.grouping_file} was designed for {came}; wanted {here}")
+        return np.array(designed.group, np.int16)
 
     def _design(self, group: NDArray[np.int16], chains: int, field: StreamInfo) -> NDArray[np.complex64]:
         m, spacing = self.antennas_per_chain, field.geometry.spacing_z if field.geometry else 0.5

@@ -1,5 +1,7 @@
 """Subspace-constrained variational Bayesian inference (SC-VBI) on a dynamic grid, for problems solved side by side.
 
+`ScVbi` is the estimator, on the whole array; `infer` is what it shares with the groups of `gw_sc_vbi`.
+
 | symbol | name | meaning |
 |---|---|---|
 | Omega | u, v | the dynamic grid: directions of the paths on the support |
@@ -20,16 +22,22 @@ Decisions where the paper is silent or fails as printed:
 - The trace in the update of kappa is exact on the support and counts two real directions a path; without these the
   noise runs to zero. Points off the support have so high a spike precision that their share is left out.
 - Paths that come within a fifth of a resolution cell in u and in v are one: the stronger stays.
+- The channel weighs every gain by the probability that its path exists.
 
 source: paper 004, eqs. (27)-(33)
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
 
-from beamslot.dsp.sensing import Complex, Real, Sensing
+from beamslot.dsp.estimate import Estimate
+from beamslot.dsp.geometry import render
+from beamslot.dsp.sensing import Complex, Real, Sensing, joint_sensing
 from beamslot.dsp.variational import (
     Bool,
     Gains,
@@ -41,16 +49,82 @@ from beamslot.dsp.variational import (
     update_noise,
     update_precision,
 )
+from beamslot.errors import BadParam, ShapeError
+from beamslot.frame import Geometry, Operator
 
 GridStep = Literal["gradient", "gauss_newton"]
+Budget = Callable[[], bool]
+"""Asked once an iteration whether time is up."""
 
 _HYSTERESIS = 1.5
-_SETTLED = 0.1
-_LAST_ROUNDS = 3
+SETTLED = 0.1
+LAST_ROUNDS = 3
 _LONGEST_STEP = 0.25
 _MERGE = 0.2
 _ARMIJO = 1e-4
 _TRIALS = 4
+_THRESHOLD_STEPS = 8
+
+
+class ScVbi:
+    """Subspace-constrained variational Bayesian inference of a channel from one pilot, on the whole array at once.
+
+    The noise variance is learned, whatever the operator says of it. Nothing depends on the scale of the observations.
+
+    geometry: the array    operator: what compressed the channel, by any beams; its interval is searched
+    expected_paths: prior mean of the number of paths    max_paths: at most so many
+    rounds: iterations at most; in the last three no path enters    guard: searched beyond the interval, each side, in v
+    raises ShapeError when the operator does not fit the array or has every column switched off, BadParam
+    source: paper 004, section V-C
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        operator: Operator,
+        *,
+        expected_paths: float = 10.0,
+        max_paths: int = 32,
+        rounds: int = 40,
+        guard: float = 0.045,
+    ) -> None:
+        refuse(
+            ("sc_vbi.expected_paths", expected_paths, "more than 0", expected_paths > 0),
+            ("sc_vbi.max_paths", max_paths, "at least 1", max_paths >= 1),
+            ("sc_vbi.rounds", rounds, "at least 1", rounds >= 1),
+        )
+        self._sensing = joint_sensing(geometry, operator, guard)
+        self._prior = Prior.of(self._sensing, expected_paths)
+        self._shape = operator.weights.shape[:2]
+        self._expected_paths, self._max_paths, self._rounds = expected_paths, max_paths, rounds
+
+    def estimate(self, observation: NDArray[Any], *, budget: Budget | None = None) -> Estimate:
+        """Return the channel of every slot; slots do not depend on each other.
+
+        observation: (..., y, chain) complex64 [sqrt(W)], y = F_a h + w
+        budget: asked once an iteration; when it says that time is up, that slot and those after it keep what they have
+            after one iteration at least, and converged is False
+        returns an Estimate, paths sorted by power. error_var is the expectation, under the posterior, of the error from
+            gains, directions and existence of the paths found, and of the power of those below the threshold (see
+            `missed_power`): 0.2, 1.0 and 0.5 dB low over ten-path channels at -5, 5 and 15 dB. It knows nothing of
+            model errors. A slot that is not finite comes back without paths, noise_var and error_var NaN
+        raises ShapeError when the last two axes are not (y, chain) of the operator
+        """
+        slots = [self._slot(one, budget) for one in slots_of("sc_vbi", observation, self._shape)]
+        return collect(slots, self._sensing.geometry, self._max_paths, observation.shape[:-2])
+
+    def _slot(self, observation: NDArray[Any], budget: Budget | None) -> "Slot":
+        rows, scale = normalised(self._sensing.gather(observation), self._sensing)
+        found = infer(
+            rows,
+            self._sensing,
+            self._prior,
+            Paths.none(1),
+            rounds=self._rounds,
+            max_paths=self._max_paths,
+            budget=budget,
+        )
+        return read_out(found, self._sensing, self._prior, scale[0], self._expected_paths)
 
 
 class Inference(NamedTuple):
@@ -72,24 +146,30 @@ def infer(
     max_paths: int,
     grid_step: GridStep = "gauss_newton",
     grow: bool = True,
+    budget: Budget | None = None,
 ) -> Inference:
     """Return the paths of P problems and the posterior of their gains.
 
     observation: (P, R) complex128 of unit mean power (or zero)    start: the paths to begin with
     rounds: at most so many iterations; in the last few no path enters    max_paths: at most so many a problem
     grow: whether paths may enter at all, from anywhere on the grid    grid_step: how directions move
+    budget: asked after each iteration; when time is up the paths that have just entered get their gains, and it ends
     source: paper 004, section V-C
     """
     count, stable, barred = 0, False, False
     paths, gains = start, posterior_gains(observation, sensing.atoms(start.u, start.v), start)
     while count < rounds and not stable:
+        if count and budget is not None and budget():
+            atoms = sensing.atoms(paths.u, paths.v)
+            paths = _learn(sensing, prior, paths, posterior_gains(observation, atoms, paths))
+            return Inference(paths, posterior_gains(observation, atoms, paths), count, False)
         count += 1
-        before = paths = _compact(paths)
-        paths, atoms, promise = _move(observation, sensing, paths, grid_step)
+        before = paths = compact(paths)
+        paths, atoms, promise = move(observation, sensing, paths, grid_step)
         paths = _learn(sensing, prior, paths, posterior_gains(observation, atoms, paths))
         paths, gains = _drop(observation, sensing, prior, paths, posterior_gains(observation, atoms, paths))
-        stable = promise < _SETTLED and _same(before, paths)
-        barred = grow and count + _LAST_ROUNDS > rounds
+        stable = promise < SETTLED and same(before, paths)
+        barred = grow and count + LAST_ROUNDS > rounds
         if grow and not barred:
             paths, entered = _admit(sensing, prior, paths, gains.residual, max_paths)
             stable = stable and not entered
@@ -134,7 +214,11 @@ def gradient_step(slopes: Complex, gains: Gains, paths: Paths) -> tuple[Real, Re
     return descent / (kappa * np.sum(np.abs(moving) ** 2, -1) + 1), descent
 
 
-def _move(observation: Complex, sensing: Sensing, paths: Paths, grid_step: GridStep) -> tuple[Paths, Complex, float]:
+def move(observation: Complex, sensing: Sensing, paths: Paths, grid_step: GridStep) -> tuple[Paths, Complex, float]:
+    """Return the paths after a step of all directions that lowers u(mu), their atoms, and what it promised to lower.
+
+    observation: (P, R)    source: paper 004, eq. (33)
+    """
     unit = np.repeat(sensing.cell, paths.u.shape[-1])
     atoms, slopes = sensing.slopes(paths.u, paths.v)
     gains = posterior_gains(observation, atoms, paths)
@@ -156,9 +240,10 @@ def _move(observation: Complex, sensing: Sensing, paths: Paths, grid_step: GridS
     return kept, np.where(better[..., None], trial, atoms), float(np.max(promise * better))
 
 
-def _same(before: Paths, after: Paths) -> bool:
+def same(before: Paths, after: Paths) -> bool:
+    """Return whether the support is the same and the noise nearly so."""
     change = np.abs(after.noise_precision / before.noise_precision - 1)
-    return bool((before.mask == after.mask).all() and change.max() < _SETTLED)
+    return bool((before.mask == after.mask).all() and change.max() < SETTLED)
 
 
 def _place(sensing: Sensing, paths: Paths, shift: Real) -> Paths:
@@ -190,16 +275,21 @@ def _learn(sensing: Sensing, prior: Prior, paths: Paths, gains: Gains) -> Paths:
 
 
 def _drop(observation: Complex, sensing: Sensing, prior: Prior, paths: Paths, gains: Gains) -> tuple[Paths, Gains]:
+    kept = carried(sensing, prior, paths, gains)
+    if (kept == paths.mask).all():
+        return paths, gains
+    paths = replace(paths, mask=kept)
+    return paths, posterior_gains(observation, gains.atoms, paths)
+
+
+def carried(sensing: Sensing, prior: Prior, paths: Paths, gains: Gains) -> Bool:
+    """Return the support without the path that has the least evidence, if too little, and without doubles, (P, K)."""
     power = np.abs(gains.mean) ** 2
     odds = np.where(paths.mask, log_odds(power, gains.variance, prior), np.inf)
     # One a round: the odds of the others change with it.
     worst = np.arange(odds.shape[-1]) == odds.argmin(-1)[:, None]
     doomed = worst & (odds < -_HYSTERESIS)
-    kept = paths.mask & ~doomed & ~_doubles(sensing, paths, power) & (paths.inclusion > 0.5)
-    if (kept == paths.mask).all():
-        return paths, gains
-    paths = replace(paths, mask=kept)
-    return paths, posterior_gains(observation, gains.atoms, paths)
+    return paths.mask & ~doomed & ~_doubles(sensing, paths, power) & (paths.inclusion > 0.5)
 
 
 def _doubles(sensing: Sensing, paths: Paths, power: Real) -> Bool:
@@ -220,17 +310,176 @@ def _admit(sensing: Sensing, prior: Prior, paths: Paths, residual: Complex, max_
     variance = 1 / (paths.noise_precision * energy)
     odds = log_odds((score[problem, at_v, at_u] / energy)[:, None], variance[:, None], prior)[:, 0]
     new = (odds > 0) & (paths.mask.sum(-1) < max_paths)
-    added = Paths(
-        sensing.grid_u[at_u][:, None],
-        sensing.grid_v[problem, at_v][:, None],
-        new[:, None],
-        np.ones((len(new), 1)),
-        (prior.slab_shape / prior.slab_rate)[:, None],
-        paths.noise_precision,
-    )
+    added = newcomers(sensing.grid_u[at_u], sensing.grid_v[problem, at_v], new, prior, paths)
     return (paths.join(added), True) if new.any() else (paths, False)
 
 
-def _compact(paths: Paths) -> Paths:
+def newcomers(u: Real, v: Real, new: Bool, prior: Prior, paths: Paths) -> Paths:
+    """Return one path a problem to join `paths`, where there is a new one; all (P,)."""
+    return Paths(
+        u[:, None],
+        v[:, None],
+        new[:, None],
+        np.ones((len(new), 1)),
+        np.broadcast_to((prior.slab_shape / prior.slab_rate)[:, None], (len(new), 1)),
+        paths.noise_precision,
+    )
+
+
+def compact(paths: Paths) -> Paths:
+    """Return the paths without those that no problem has on its support, one at least."""
     order = np.argsort(~paths.mask, -1, kind="stable")
     return paths.take(order[:, : max(int(paths.mask.sum(-1).max()), 1)])
+
+
+class Slot(NamedTuple):
+    """One slot of an `Estimate` before its paths are padded: gain, u, v, mask (K,), the rest numbers."""
+
+    gain: Complex
+    u: Real
+    v: Real
+    mask: Bool
+    noise_var: float
+    error_var: float
+    iterations: int
+    converged: bool
+
+
+def spoilt() -> Slot:
+    """Return what a slot that is not finite comes back as: no paths, no variances."""
+    none = np.zeros(0)
+    return Slot(none.astype(complex), none, none, none.astype(bool), np.nan, np.nan, 0, False)
+
+
+def read_out(
+    found: Inference, sensing: Sensing, prior: Prior, scale: float, expected_paths: float | None, rounds: int = 0
+) -> Slot:
+    """Return what was inferred for one problem, paths sorted by power, in the units of the observation.
+
+    scale: what the observation was divided by [sqrt(W)]    rounds: iterations taken before
+    expected_paths: prior mean of their number; None takes the paths found for certain and the only ones
+    """
+    paths, gains = found.paths, found.gains
+    weight = paths.mask.astype(float)
+    missed = 0.0
+    if expected_paths is not None:
+        weight = weight * expit(log_odds(np.abs(gains.mean) ** 2, gains.variance, prior))
+        missed = missed_power(prior, paths, float(sensing.energy.mean()), expected_paths)
+    error = found_error(sensing, paths, gains, weight) + missed
+    gain = scale * sensing.from_middle(weight * gains.mean, paths.u, paths.v)
+    order = np.argsort(-np.abs(gain[0]) * paths.mask[0], kind="stable")
+    return Slot(
+        gain[0, order],
+        paths.u[0, order],
+        paths.v[0, order],
+        paths.mask[0, order],
+        float(scale**2 / paths.noise_precision[0]),
+        float(scale**2 * error),
+        rounds + found.rounds,
+        found.settled,
+    )
+
+
+def found_error(sensing: Sensing, paths: Paths, gains: Gains, weight: Real) -> float:
+    """Return E ||h_hat - h||^2 / N_r over gains, directions and existence of the paths found, for one problem.
+
+    weight: (1, K), the probability that each path exists, by which its gain was multiplied
+    source: Gaussian posterior with the Gauss-Newton information of the directions
+    """
+    unit = np.repeat(sensing.cell, paths.u.shape[-1])
+    _, slopes = sensing.slopes(paths.u, paths.v)
+    information, _, answer = direction_information(slopes * unit[:, None], gains, paths)
+    spread = np.linalg.inv(information[0] + np.eye(len(unit))) / 2
+    gram = _aperture_gram(sensing, paths.u[0], paths.v[0])
+    weight, mean, covariance = weight[0], gains.mean[0], gains.covariance[0]
+    doubt = weight * (1 - weight) * (gains.variance[0] + np.abs(mean) ** 2)
+    of_gains = np.outer(weight, weight) * covariance + np.diag(doubt)
+    paths_held = len(weight)
+    change = np.concatenate([-weight[:, None] * answer[0], np.diag(np.tile(weight * mean, 2))])
+    error = np.sum(gram[:paths_held, :paths_held] * of_gains.T).real
+    error += np.sum((change.conj().T @ gram @ change).real * spread)
+    return float(error) / sensing.geometry.antennas
+
+
+def missed_power(prior: Prior, paths: Paths, energy: float, expected_paths: float) -> float:
+    """Return the power per antenna that the prior expects in paths too weak to enter, for one problem with a = 1.
+
+    A power p has the density b / (b + p)^2 under the prior; a path enters above the p at which its log-odds are zero.
+    """
+    rate, variance = prior.slab_rate[0], 1 / (paths.noise_precision[0] * energy)
+    ratio = 10.0
+    for _ in range(_THRESHOLD_STEPS):
+        ratio = max(2 * np.log1p(ratio * variance / rate) - prior.log_odds[0] - np.log(variance / rate), 0.0)
+    return power_below(ratio * variance, rate, expected_paths)
+
+
+def power_below(limit: float, rate: float, expected_paths: float) -> float:
+    """Return the mean power of so many paths, each of density b / (b + p)^2, that lies in powers p below a limit.
+
+    rate: b, in the unit of the limit
+    """
+    least = limit / rate
+    return float(expected_paths * rate * (np.log1p(least) - least / (1 + least)))
+
+
+def _aperture_gram(sensing: Sensing, u: Real, v: Real) -> Complex:
+    shape = sensing.geometry
+    columns = _line(shape.n_y, shape.spacing_y, u, sensing.cell[0])
+    rows = _line(shape.n_z, shape.spacing_z, v, sensing.cell[1])
+    orders = ((0, 0), (1, 0), (0, 1))
+    return np.block([[columns[p, r] * rows[q, s] for r, s in orders] for p, q in orders])
+
+
+def _line(elements: int, spacing: float, coordinate: Real, unit: float) -> Complex:
+    turn = 2j * np.pi * spacing * (np.arange(elements) - (elements - 1) / 2)
+    response = np.exp(turn * coordinate[:, None])
+    both = np.stack([response, unit * turn * response])
+    return np.einsum("pkn,qln->pqkl", both.conj(), both)
+
+
+def collect(slots: list[Slot], geometry: Geometry, max_paths: int, batch: tuple[int, ...]) -> Estimate:
+    """Return the slots of a batch as one estimate, its channels rendered from the paths."""
+
+    def paths(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        table = np.zeros((len(slots), max_paths), dtype)
+        for row, slot in zip(table, slots, strict=True):
+            found = np.where(slot.mask, getattr(slot, name), 0)[:max_paths]
+            row[: len(found)] = found
+        return table.reshape(*batch, max_paths)
+
+    def numbers(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        return np.array([getattr(slot, name) for slot in slots], dtype).reshape(batch)
+
+    gain, u, v = paths("gain", np.complex64), paths("u", np.float32), paths("v", np.float32)
+    mask = paths("mask", np.bool_)
+    return Estimate(
+        channel=render(gain, u, v, geometry, mask),
+        gain=gain,
+        u=u,
+        v=v,
+        mask=mask,
+        noise_var=numbers("noise_var", np.float32),
+        error_var=numbers("error_var", np.float32),
+        iterations=numbers("iterations", np.int32),
+        converged=numbers("converged", np.bool_),
+    )
+
+
+def slots_of(name: str, observation: NDArray[Any], wanted: tuple[int, ...]) -> Iterable[NDArray[Any]]:
+    """Return the slots of a batch, (y, chain) each; raises ShapeError in the name of an estimator."""
+    if observation.shape[-2:] != wanted:
+        raise ShapeError(f"{name}: observation is {observation.shape}, wanted (..., y, chain) = (..., {wanted})")
+    return observation.reshape(-1, *wanted)
+
+
+def normalised(rows: Complex, sensing: Sensing) -> tuple[Complex, Real]:
+    """Return observations of unit mean power and what they were divided by, (P,)."""
+    scale = np.sqrt(np.sum(np.abs(rows) ** 2, -1) / sensing.rows)
+    return rows / np.where(scale > 0, scale, 1)[:, None], scale
+
+
+def refuse(*values: tuple[str, Any, str, bool]) -> None:
+    """Raise BadParam with a line for each (name, value, wanted, whether it is so) that is not so."""
+    problems = [f"{name} is {value!r}, wanted {wanted}" for name, value, wanted, ok in values if not ok]
+    if problems:
+        raise BadParam(*problems)

@@ -200,6 +200,10 @@ class Window:
         """Go on where another window stood: the slots from its beginning come again."""
         self._resumed = standing
 
+    def interrupt(self) -> None:
+        """Note, after a flush, that slots are missing: where another window stood does not matter any more."""
+        self._resumed = None
+
     def push(self, slab: Slab) -> None:
         """Append aligned slots; they follow on those held."""
         if not self._held:
@@ -226,7 +230,6 @@ class Window:
 
     def flush(self, reason: str) -> Hole | None:
         """Give up what does not fill a window; return the slots that no output names yet."""
-        self._resumed = None
         if not self._held:
             return None
         hole = Hole(self._named, self._end, reason, ()) if self._named < self._end else None

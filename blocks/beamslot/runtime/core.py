@@ -306,6 +306,8 @@ class Core:
             return step
         if isinstance(found, Hole):
             step = self._flush(number, "window interrupted")
+            if window := self._windows[number]:
+                window.interrupt()
             step.items += self._pass_hole(number, found, counted=True).items
             return step
         if isinstance(found, Eos):
