@@ -84,7 +84,7 @@ class Setting(BaseModel):
     snr: T M^2 |alpha|^2 / sigma^2 of the resolution limit, linear; it hardly moves how groupings compare
     rho: resolution limits allowed, as a factor of the median of random balanced groupings
     population, elite, iterations: Q, T_best and I_max    patience: iterations without improvement that end it
-    source: paper 004, eqs. (12), (14), (19) and Algorithm 1; it prints G and n_y only
+    source: paper 004, eqs. (12), (14), (19) and Algorithm 1; the print gives G and n_y only
     """
 
     model_config = _DECLARED
@@ -127,7 +127,8 @@ class Setting(BaseModel):
     @property
     def side_lobes(self) -> tuple[float, float]:
         """The side-lobe region R_s, (a, b)."""
-        return self.region or side_lobe_region(self.n_y, self.spacing)
+        cosine = centre_cosines(self.interval, self.groups)
+        return self.region or side_lobe_region(self.n_y, cosine, self.spacing)
 
 
 class DesignedGrouping(BaseModel):

@@ -275,17 +275,19 @@ def _learn(sensing: Sensing, prior: Prior, paths: Paths, gains: Gains) -> Paths:
 
 
 def _drop(observation: Complex, sensing: Sensing, prior: Prior, paths: Paths, gains: Gains) -> tuple[Paths, Gains]:
-    kept = carried(sensing, prior, paths, gains)
+    kept = carried(sensing, prior, paths, np.abs(gains.mean) ** 2, gains.variance)
     if (kept == paths.mask).all():
         return paths, gains
     paths = replace(paths, mask=kept)
     return paths, posterior_gains(observation, gains.atoms, paths)
 
 
-def carried(sensing: Sensing, prior: Prior, paths: Paths, gains: Gains) -> Bool:
-    """Return the support without the path that has the least evidence, if too little, and without doubles, (P, K)."""
-    power = np.abs(gains.mean) ** 2
-    odds = np.where(paths.mask, log_odds(power, gains.variance, prior), np.inf)
+def carried(sensing: Sensing, prior: Prior, paths: Paths, power: Real, variance: Real) -> Bool:
+    """Return the support without the path that has the least evidence, if too little, and without doubles, (P, K).
+
+    power, variance: (P, K) |mu|^2 and the variance of the gain, as in `log_odds`
+    """
+    odds = np.where(paths.mask, log_odds(power, variance, prior), np.inf)
     # One a round: the odds of the others change with it.
     worst = np.arange(odds.shape[-1]) == odds.argmin(-1)[:, None]
     doomed = worst & (odds < -_HYSTERESIS)

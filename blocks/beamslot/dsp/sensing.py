@@ -29,7 +29,7 @@ Complex = NDArray[np.complexfloating[Any, Any]]
 Real = NDArray[np.floating[Any]]
 
 _POINTS_A_CELL = 2
-_FAINTEST = 1e-6
+FAINTEST = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class Sensing:
     def energy(self) -> Real:
         """||xi||^2 on the grid, (P, V); it does not depend on u. Floored, so that a null of the beams draws no path."""
         energy = np.sum(np.abs(self._grid_response) ** 2, axis=(2, 3))
-        return np.maximum(energy, _FAINTEST * energy.max())
+        return np.maximum(energy, FAINTEST * energy.max())
 
     def gather(self, observation: NDArray[Any]) -> Complex:
         """Return the observations of each problem.

@@ -1,0 +1,35 @@
+"""Subspace-constrained variational Bayesian inference on the whole array."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from beamslot.dsp.sc_vbi import ScVbi
+from beamslot.frame import StreamInfo
+from beamslot.ports import ESTIMATE, RF_AXES, as_arrays, describe_estimate, operator_of
+from beamslot.runtime import Block, In, Out
+
+
+class ScVbiEstimator(Block):
+    """Infer all paths on the whole array, the posterior of gains on the support; the noise variance is learned."""
+
+    rf = In(RF_AXES, np.complex64, unit="sqrt(W)")
+    estimate = Out(ESTIMATE)
+
+    expected_paths: float = Field(10.0, gt=0, description="prior mean of the number of paths")
+    max_paths: int = Field(32, ge=1, description="largest number of paths")
+    rounds: int = Field(40, ge=1, description="iterations at most")
+    guard: float = Field(0.045, ge=0, description="searched beyond the beams' interval on each side, in v")
+
+    def start(self, rf: StreamInfo) -> StreamInfo:
+        """Build the sensing tables for the operator that the stream carries."""
+        geometry, operator = operator_of(rf, f"{self.run.name}.rf")
+        names = ("expected_paths", "max_paths", "rounds", "guard")
+        self._estimator = ScVbi(geometry, operator, **{name: getattr(self, name) for name in names})
+        return describe_estimate(rf, geometry, self.max_paths)
+
+    def process(self, rf: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Estimate a batch of slots and users."""
+        return as_arrays(self._estimator.estimate(rf))

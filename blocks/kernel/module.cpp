@@ -1,0 +1,143 @@
+// beamslot.dsp._vp_nomp_VARIANT: the search compiled for one instruction set. `beamslot.dsp.kernel` chooses.
+
+#include "search.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+namespace nb = nanobind;
+
+namespace VARIANT {
+
+template <class T, int N> using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <class T, int N> using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+
+std::vector<std::string> variants() {
+    std::vector<std::string> found;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512bw"))
+        found.push_back("avx512");
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back("avx2");
+#endif
+    found.push_back("baseline");
+    return found;
+}
+
+template <class T> std::vector<T> list(const In<T, 1> &array) { return {array.data(), array.data() + array.size()}; }
+
+class Kernel {
+  public:
+    Kernel(const nb::dict &options, In<int, 1> which, In<std::complex<double>, 3> weights, In<double, 1> grid_u,
+           In<double, 1> grid_v) {
+        auto number = [&](const char *name) { return nb::cast<double>(options[name]); };
+        auto whole = [&](const char *name) { return nb::cast<int>(options[name]); };
+        Problem &p = problem_;
+        p.n_y = int(which.size());
+        p.tables = int(weights.shape(0)), p.chains = int(weights.shape(1)), p.antennas = int(weights.shape(2));
+        p.which = list(which);
+        p.weights.assign(weights.data(), weights.data() + weights.size());
+        p.grid_u = list(grid_u), p.grid_v = list(grid_v);
+        p.spacing_y = number("spacing_y"), p.spacing_z = number("spacing_z");
+        p.low = number("low"), p.high = number("high"), p.cell_u = number("cell_u"), p.cell_v = number("cell_v");
+        p.cells = number("cells"), p.rows = number("rows"), p.faintest = number("faintest");
+        p.max_paths = whole("max_paths"), p.max_rounds = whole("max_rounds"), p.final_rounds = whole("final_rounds");
+        p.powers = whole("powers"), p.apart = whole("apart");
+        p.threshold = number("threshold"), p.expected_paths = number("expected_paths");
+        p.second_peak = number("second_peak"), p.longest_step = number("longest_step"), p.damping = number("damping");
+        p.merge = number("merge"), p.settled = number("settled"), p.freedom = number("freedom");
+        p.path_power = number("path_power"), p.missed = number("missed"), p.certainty = number("certainty");
+        p.rank = number("rank");
+        if (p.max_paths < 1 || p.max_paths > 64 || p.powers < 2 || p.powers > 32 || p.grid_u.empty() || p.grid_v.empty())
+            throw nb::value_error("max_paths, powers or a grid out of range");
+        search_ = VARIANT::make(p);
+    }
+
+    // One slot after the other; arrays are written in place, (S, ...) with K = max_paths.
+    void estimate(In<std::complex<float>, 3> y, Out<std::complex<float>, 3> channel, Out<std::complex<float>, 2> gain,
+                  Out<float, 2> u, Out<float, 2> v, Out<bool, 2> mask, Out<float, 2> numbers, Out<int, 1> rounds,
+                  Out<bool, 1> settled, const nb::object &budget) {
+        const int slots = int(y.shape(0)), most = problem_.max_paths;
+        if (int(y.shape(1)) != problem_.n_y || int(y.shape(2)) != problem_.chains)
+            throw nb::value_error("observations do not fit the operator");
+        for (int s = 0; s < slots; ++s) {
+            const std::size_t row = std::size_t(s) * most;
+            const double scale = run(y.data() + std::size_t(s) * problem_.n_y * problem_.chains, Prior{}, budget);
+            std::complex<float> *field = channel.data() + std::size_t(s) * problem_.n_y * problem_.n_z();
+            std::fill(mask.data() + row, mask.data() + row + most, false);
+            std::fill(gain.data() + row, gain.data() + row + most, 0.0f);
+            std::fill(u.data() + row, u.data() + row + most, 0.0f);
+            std::fill(v.data() + row, v.data() + row + most, 0.0f);
+            search_->render(found_, scale, field);
+            for (int i = 0; i < found_.paths; ++i) {
+                const int k = order_[i];
+                gain.data()[row + i] = std::complex<float>(at_first(k, scale));
+                u.data()[row + i] = float(found_.u[k]), v.data()[row + i] = float(found_.v[k]);
+                mask.data()[row + i] = true;
+            }
+            numbers.data()[2 * s] = float(scale * scale * found_.noise_var);
+            numbers.data()[2 * s + 1] = float(scale * scale * found_.error_var);
+            rounds.data()[s] = found_.rounds, settled.data()[s] = found_.settled;
+        }
+    }
+
+  private:
+    // Fills found_ and order_; returns the scale, NaN where the slot is not finite.
+    double run(const std::complex<float> *y, const Prior &prior, const nb::object &budget) {
+        double energy = 0;
+        const int entries = problem_.n_y * problem_.chains;
+        for (int i = 0; i < entries; ++i)
+            if (problem_.which[i / problem_.chains] >= 0) energy += double(y[i].real()) * y[i].real() + double(y[i].imag()) * y[i].imag();
+        const double scale = std::sqrt(energy / problem_.rows);
+        found_ = Found{};
+        if (!std::isfinite(scale)) {
+            found_.noise_var = found_.error_var = std::numeric_limits<double>::quiet_NaN();
+            order_.clear();
+            return 1.0;
+        }
+        std::function<bool()> late;
+        if (!budget.is_none()) late = [&] { return nb::cast<bool>(budget()); };
+        search_->run(y, float(scale), prior, late, found_);
+        order_.resize(found_.paths);
+        for (int k = 0; k < found_.paths; ++k) order_[k] = k;
+        std::stable_sort(order_.begin(), order_.end(), [&](int a, int b) { return strength(a) > strength(b); });
+        return scale;
+    }
+
+    double strength(int k) const { return std::abs(found_.gain[k]) * found_.weight[k]; }
+
+    // The weighted gain at antenna (0, 0).
+    std::complex<double> at_first(int k, double scale) const {
+        const double tau = 6.283185307179586476925;
+        const double turns = 0.5 * (problem_.spacing_y * (problem_.n_y - 1) * found_.u[k] +
+                                    problem_.spacing_z * (problem_.n_z() - 1) * found_.v[k]);
+        return scale * found_.weight[k] * found_.gain[k] * std::polar(1.0, -tau * turns);
+    }
+
+    Problem problem_;
+    std::unique_ptr<Search> search_;
+    Found found_;
+    std::vector<int> order_;
+};
+
+} // namespace VARIANT
+
+using namespace VARIANT;
+
+NB_MODULE(MODULE, m) {
+    m.def("variants", &variants, "Instruction sets that this machine can run, best first.");
+    nb::class_<Kernel>(m, "Kernel")
+        .def(nb::init<const nb::dict &, In<int, 1>, In<std::complex<double>, 3>, In<double, 1>, In<double, 1>>(),
+             nb::arg("options"), nb::arg("which"), nb::arg("weights"), nb::arg("grid_u"), nb::arg("grid_v"))
+        .def("estimate", &Kernel::estimate, nb::arg("y"), nb::arg("channel"), nb::arg("gain"), nb::arg("u"), nb::arg("v"),
+             nb::arg("mask"), nb::arg("numbers"), nb::arg("rounds"), nb::arg("settled"),
+             nb::arg("budget").none() = nb::none());
+}
