@@ -189,6 +189,7 @@ class Fit:
 
     @property
     def count(self) -> int:
+        """Number of paths."""
         return len(self._gain)
 
     @property
@@ -207,6 +208,7 @@ class Fit:
         return self._gain
 
     def energy(self) -> float:
+        """||r||^2 of the residual."""
         return float(np.vdot(self.residual, self.residual).real)
 
     def push(self, u: float, v: float) -> None:

@@ -479,6 +479,9 @@ class Core:
             done = END if downstream is None else downstream.prefix()
             while len(places) > 1 and max(places[1].out) <= done:
                 places.popleft()
+            if self.cut and self.cut_at <= min(places[0].out) <= done:
+                self._want_nothing(places[0].out)
+                return
         else:
             if self.sparse and downstream is not None:  # others have done what did not come here
                 end = self._ends[0]
@@ -501,7 +504,7 @@ class Core:
         """Note that all before its own end is finished: what came beyond that is nobody's, and need not come again."""
         for tally in self.tallies:
             tally.rewind(self.cut_at)
-        self.places[0] = Place(out, (END,) * len(out))
+        self.places[0] = Place(out, (END,) * len(out), (), self.places[0].state)
 
     @property
     def before(self) -> "Core | None":
