@@ -30,13 +30,18 @@ CATALOGUE: dict[str, str] = {
     "head": "beamslot.sinks.head:Head",
     "jsonl_sink": "beamslot.sinks.jsonl_sink:JsonlSink",
     "nmse_sink": "beamslot.sinks.nmse_sink:NmseSink",
+    "nomp": "beamslot.estimators.nomp:NompEstimator",
     "null_sink": "beamslot.sinks.null_sink:NullSink",
     "omp": "beamslot.estimators.omp:OmpEstimator",
     "oracle_ls": "beamslot.estimators.oracle_ls:OracleLsEstimator",
+    "oracle_mmse": "beamslot.estimators.oracle_mmse:OracleMmseEstimator",
     "remote_sink": "beamslot.sinks.remote_sink:RemoteSink",
     "remote_source": "beamslot.sources.remote_source:RemoteSource",
+    "sc_vbi": "beamslot.estimators.sc_vbi:ScVbiEstimator",
+    "turbo_vbi": "beamslot.estimators.turbo_vbi:TurboVbiEstimator",
     "umi_source": "beamslot.sources.umi_source:UmiSource",
     "upa_source": "beamslot.sources.upa_source:UpaSource",
+    "vp_nomp": "beamslot.estimators.vp_nomp:VpNompEstimator",
 }
 
 GROUP = "beamslot.blocks"

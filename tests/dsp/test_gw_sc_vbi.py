@@ -14,8 +14,9 @@ from beamslot.dsp.combine import combine
 from beamslot.dsp.estimate import Estimate
 from beamslot.dsp.geometry import render
 from beamslot.dsp.grouping import balanced_random
-from beamslot.dsp.gw_sc_vbi import GwScVbi, found_error, missed_power
+from beamslot.dsp.gw_sc_vbi import GwScVbi
 from beamslot.dsp.metrics import nmse
+from beamslot.dsp.prediction import found_error, missed_power
 from beamslot.dsp.sensing import joint_sensing
 from beamslot.dsp.variational import Paths, Prior, log_odds, posterior_gains
 from beamslot.errors import BadParam, ShapeError

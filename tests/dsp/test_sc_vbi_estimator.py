@@ -16,7 +16,8 @@ from beamslot.dsp.geometry import render
 from beamslot.dsp.grouping import balanced_random
 from beamslot.dsp.gw_sc_vbi import GwScVbi
 from beamslot.dsp.metrics import nmse
-from beamslot.dsp.sc_vbi import ScVbi, power_below
+from beamslot.dsp.prediction import power_below
+from beamslot.dsp.sc_vbi import ScVbi
 from beamslot.errors import BadParam, ShapeError
 from beamslot.frame import Geometry, Operator
 

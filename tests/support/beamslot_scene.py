@@ -22,11 +22,16 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "head": {"slots": 7},
     "jsonl_sink": {},
     "nmse_sink": {},
+    "nomp": {"paths": 6},
     "null_sink": {},
     "omp": {"paths": 6, "grid": (24, 12)},
     "oracle_ls": {},
+    "oracle_mmse": {},
+    "sc_vbi": {"max_paths": 6},
+    "turbo_vbi": {"max_paths": 6},
     "umi_source": {"n_y": 4, "n_z": 4, "users": 2, "redraw": 3},
     "upa_source": ARRAY,
+    "vp_nomp": {"max_paths": 6},
 }
 """Parameters with which every block of the catalogue works on the scene."""
 

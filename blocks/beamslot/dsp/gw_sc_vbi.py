@@ -23,25 +23,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from beamslot.dsp.estimate import Estimate
-from beamslot.dsp.sc_vbi import (
-    Budget,
-    GridStep,
-    Slot,
-    collect,
-    found_error,
-    infer,
-    missed_power,
-    normalised,
-    read_out,
-    refuse,
-    slots_of,
-)
-from beamslot.dsp.sensing import group_sensing, joint_sensing
+from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of
+from beamslot.dsp.sc_vbi import GridStep, infer, read_out
+from beamslot.dsp.sensing import group_sensing, joint_sensing, normalised
 from beamslot.dsp.variational import Paths, Prior
 from beamslot.frame import Geometry, Operator
-
-__all__ = ["GwScVbi", "found_error", "missed_power"]
 
 _GROUP_PATHS = 8
 

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from beamslot.dsp.bounds import crb_channel
 from beamslot.dsp.combine import combine_separable, distinct
-from beamslot.dsp.estimate import Estimate
+from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of, spoilt
 from beamslot.dsp.geometry import render
-from beamslot.dsp.sc_vbi import Budget, Slot, collect, power_below, refuse, slots_of, spoilt
+from beamslot.dsp.prediction import power_below
 from beamslot.dsp.sensing import Complex, Real, joint_sensing
 from beamslot.dsp.variational import Prior
 from beamslot.frame import Geometry, Operator

@@ -27,7 +27,6 @@ Decisions where the paper is silent or fails as printed:
 source: paper 004, eqs. (27)-(33)
 """
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -35,26 +34,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from beamslot.dsp.estimate import Estimate
-from beamslot.dsp.geometry import render
-from beamslot.dsp.sensing import Complex, Real, Sensing, joint_sensing
+from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of
+from beamslot.dsp.prediction import found_error, missed_power
+from beamslot.dsp.sensing import Complex, Real, Sensing, joint_sensing, normalised
 from beamslot.dsp.variational import (
     Bool,
     Gains,
     Paths,
     Prior,
+    direction_information,
     log_odds,
     posterior_gains,
     update_inclusion,
     update_noise,
     update_precision,
 )
-from beamslot.errors import BadParam, ShapeError
 from beamslot.frame import Geometry, Operator
 
 GridStep = Literal["gradient", "gauss_newton"]
-Budget = Callable[[], bool]
-"""Asked once an iteration whether time is up."""
 
 _HYSTERESIS = 1.5
 SETTLED = 0.1
@@ -63,7 +60,6 @@ _LONGEST_STEP = 0.25
 _MERGE = 0.2
 _ARMIJO = 1e-4
 _TRIALS = 4
-_THRESHOLD_STEPS = 8
 
 
 class ScVbi:
@@ -185,22 +181,6 @@ def newton_step(slopes: Complex, gains: Gains, paths: Paths) -> tuple[Real, Real
     information, descent, _ = direction_information(slopes, gains, paths)
     damped = information + np.eye(descent.shape[-1])
     return np.linalg.solve(damped, descent[..., None])[..., 0], descent
-
-
-def direction_information(slopes: Complex, gains: Gains, paths: Paths) -> tuple[Real, Real, Complex]:
-    """Return half the Gauss-Newton Hessian of min over mu of u(mu) in the directions, and half its descent.
-
-    slopes: (P, 2 K, R)
-    returns information (P, 2 K, 2 K), descent (P, 2 K), and how the gains give way when directions move,
-        -d mu / d Omega (P, K, 2 K); all zero off the support
-    """
-    kappa = paths.noise_precision[:, None, None]
-    moving = slopes * np.tile(gains.mean, 2)[..., None]
-    cross = gains.atoms.conj() @ moving.swapaxes(-1, -2)
-    answer = kappa * (gains.covariance @ cross)
-    information = kappa * (moving.conj() @ moving.swapaxes(-1, -2) - cross.conj().swapaxes(-1, -2) @ answer)
-    descent = kappa[..., 0] * np.einsum("pkr,pr->pk", moving.conj(), gains.residual)
-    return information.real, descent.real, answer
 
 
 def gradient_step(slopes: Complex, gains: Gains, paths: Paths) -> tuple[Real, Real]:
@@ -334,25 +314,6 @@ def compact(paths: Paths) -> Paths:
     return paths.take(order[:, : max(int(paths.mask.sum(-1).max()), 1)])
 
 
-class Slot(NamedTuple):
-    """One slot of an `Estimate` before its paths are padded: gain, u, v, mask (K,), the rest numbers."""
-
-    gain: Complex
-    u: Real
-    v: Real
-    mask: Bool
-    noise_var: float
-    error_var: float
-    iterations: int
-    converged: bool
-
-
-def spoilt() -> Slot:
-    """Return what a slot that is not finite comes back as: no paths, no variances."""
-    none = np.zeros(0)
-    return Slot(none.astype(complex), none, none, none.astype(bool), np.nan, np.nan, 0, False)
-
-
 def read_out(
     found: Inference, sensing: Sensing, prior: Prior, scale: float, expected_paths: float | None, rounds: int = 0
 ) -> Slot:
@@ -380,108 +341,3 @@ def read_out(
         rounds + found.rounds,
         found.settled,
     )
-
-
-def found_error(sensing: Sensing, paths: Paths, gains: Gains, weight: Real) -> float:
-    """Return E ||h_hat - h||^2 / N_r over gains, directions and existence of the paths found, for one problem.
-
-    weight: (1, K), the probability that each path exists, by which its gain was multiplied
-    source: Gaussian posterior with the Gauss-Newton information of the directions
-    """
-    unit = np.repeat(sensing.cell, paths.u.shape[-1])
-    _, slopes = sensing.slopes(paths.u, paths.v)
-    information, _, answer = direction_information(slopes * unit[:, None], gains, paths)
-    spread = np.linalg.inv(information[0] + np.eye(len(unit))) / 2
-    gram = _aperture_gram(sensing, paths.u[0], paths.v[0])
-    weight, mean, covariance = weight[0], gains.mean[0], gains.covariance[0]
-    doubt = weight * (1 - weight) * (gains.variance[0] + np.abs(mean) ** 2)
-    of_gains = np.outer(weight, weight) * covariance + np.diag(doubt)
-    paths_held = len(weight)
-    change = np.concatenate([-weight[:, None] * answer[0], np.diag(np.tile(weight * mean, 2))])
-    error = np.sum(gram[:paths_held, :paths_held] * of_gains.T).real
-    error += np.sum((change.conj().T @ gram @ change).real * spread)
-    return float(error) / sensing.geometry.antennas
-
-
-def missed_power(prior: Prior, paths: Paths, energy: float, expected_paths: float) -> float:
-    """Return the power per antenna that the prior expects in paths too weak to enter, for one problem with a = 1.
-
-    A power p has the density b / (b + p)^2 under the prior; a path enters above the p at which its log-odds are zero.
-    """
-    rate, variance = prior.slab_rate[0], 1 / (paths.noise_precision[0] * energy)
-    ratio = 10.0
-    for _ in range(_THRESHOLD_STEPS):
-        ratio = max(2 * np.log1p(ratio * variance / rate) - prior.log_odds[0] - np.log(variance / rate), 0.0)
-    return power_below(ratio * variance, rate, expected_paths)
-
-
-def power_below(limit: float, rate: float, expected_paths: float) -> float:
-    """Return the mean power of so many paths, each of density b / (b + p)^2, that lies in powers p below a limit.
-
-    rate: b, in the unit of the limit
-    """
-    least = limit / rate
-    return float(expected_paths * rate * (np.log1p(least) - least / (1 + least)))
-
-
-def _aperture_gram(sensing: Sensing, u: Real, v: Real) -> Complex:
-    shape = sensing.geometry
-    columns = _line(shape.n_y, shape.spacing_y, u, sensing.cell[0])
-    rows = _line(shape.n_z, shape.spacing_z, v, sensing.cell[1])
-    orders = ((0, 0), (1, 0), (0, 1))
-    return np.block([[columns[p, r] * rows[q, s] for r, s in orders] for p, q in orders])
-
-
-def _line(elements: int, spacing: float, coordinate: Real, unit: float) -> Complex:
-    turn = 2j * np.pi * spacing * (np.arange(elements) - (elements - 1) / 2)
-    response = np.exp(turn * coordinate[:, None])
-    both = np.stack([response, unit * turn * response])
-    return np.einsum("pkn,qln->pqkl", both.conj(), both)
-
-
-def collect(slots: list[Slot], geometry: Geometry, max_paths: int, batch: tuple[int, ...]) -> Estimate:
-    """Return the slots of a batch as one estimate, its channels rendered from the paths."""
-
-    def paths(name: str, dtype: type[np.generic]) -> NDArray[Any]:
-        table = np.zeros((len(slots), max_paths), dtype)
-        for row, slot in zip(table, slots, strict=True):
-            found = np.where(slot.mask, getattr(slot, name), 0)[:max_paths]
-            row[: len(found)] = found
-        return table.reshape(*batch, max_paths)
-
-    def numbers(name: str, dtype: type[np.generic]) -> NDArray[Any]:
-        return np.array([getattr(slot, name) for slot in slots], dtype).reshape(batch)
-
-    gain, u, v = paths("gain", np.complex64), paths("u", np.float32), paths("v", np.float32)
-    mask = paths("mask", np.bool_)
-    return Estimate(
-        channel=render(gain, u, v, geometry, mask),
-        gain=gain,
-        u=u,
-        v=v,
-        mask=mask,
-        noise_var=numbers("noise_var", np.float32),
-        error_var=numbers("error_var", np.float32),
-        iterations=numbers("iterations", np.int32),
-        converged=numbers("converged", np.bool_),
-    )
-
-
-def slots_of(name: str, observation: NDArray[Any], wanted: tuple[int, ...]) -> Iterable[NDArray[Any]]:
-    """Return the slots of a batch, (y, chain) each; raises ShapeError in the name of an estimator."""
-    if observation.shape[-2:] != wanted:
-        raise ShapeError(f"{name}: observation is {observation.shape}, wanted (..., y, chain) = (..., {wanted})")
-    return observation.reshape(-1, *wanted)
-
-
-def normalised(rows: Complex, sensing: Sensing) -> tuple[Complex, Real]:
-    """Return observations of unit mean power and what they were divided by, (P,)."""
-    scale = np.sqrt(np.sum(np.abs(rows) ** 2, -1) / sensing.rows)
-    return rows / np.where(scale > 0, scale, 1)[:, None], scale
-
-
-def refuse(*values: tuple[str, Any, str, bool]) -> None:
-    """Raise BadParam with a line for each (name, value, wanted, whether it is so) that is not so."""
-    problems = [f"{name} is {value!r}, wanted {wanted}" for name, value, wanted, ok in values if not ok]
-    if problems:
-        raise BadParam(*problems)

@@ -210,3 +210,9 @@ def _sensing(geometry: Geometry, operator: Operator, members: list[NDArray[np.in
     valid = np.arange(widest) < np.array([len(member) for member in members])[:, None]
     weights = operator.weights.astype(np.complex128)[column] * valid[..., None, None]
     return Sensing(geometry, np.ascontiguousarray(weights.swapaxes(1, 2)), column, valid, low, high)
+
+
+def normalised(rows: Complex, sensing: Sensing) -> tuple[Complex, Real]:
+    """Return observations of unit mean power and what they were divided by, (P,)."""
+    scale = np.sqrt(np.sum(np.abs(rows) ** 2, -1) / sensing.rows)
+    return rows / np.where(scale > 0, scale, 1)[:, None], scale

@@ -36,27 +36,10 @@ from numpy.typing import NDArray
 from scipy.linalg import get_lapack_funcs
 from scipy.sparse import csr_array
 
-from beamslot.dsp.estimate import Estimate
-from beamslot.dsp.sc_vbi import (
-    LAST_ROUNDS,
-    SETTLED,
-    Budget,
-    Inference,
-    Slot,
-    carried,
-    collect,
-    compact,
-    missed_power,
-    move,
-    newcomers,
-    normalised,
-    read_out,
-    refuse,
-    same,
-    slots_of,
-    spoilt,
-)
-from beamslot.dsp.sensing import Complex, Real, Sensing, joint_sensing
+from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of, spoilt
+from beamslot.dsp.prediction import missed_power
+from beamslot.dsp.sc_vbi import LAST_ROUNDS, SETTLED, Inference, carried, compact, move, newcomers, read_out, same
+from beamslot.dsp.sensing import Complex, Real, Sensing, joint_sensing, normalised
 from beamslot.dsp.variational import (
     Gains,
     Paths,

@@ -171,3 +171,19 @@ def log_odds(power: Real, variance: Real, prior: Prior) -> Real:
 
 def _log_gamma(shape: float, rate: Real, mean: Real, log_mean: Real) -> Real:
     return shape * np.log(rate) - gammaln(shape) + (shape - 1) * log_mean - rate * mean
+
+
+def direction_information(slopes: Complex, gains: Gains, paths: Paths) -> tuple[Real, Real, Complex]:
+    """Return half the Gauss-Newton Hessian of min over mu of u(mu) in the directions, and half its descent.
+
+    slopes: (P, 2 K, R)
+    returns information (P, 2 K, 2 K), descent (P, 2 K), and how the gains give way when directions move,
+        -d mu / d Omega (P, K, 2 K); all zero off the support
+    """
+    kappa = paths.noise_precision[:, None, None]
+    moving = slopes * np.tile(gains.mean, 2)[..., None]
+    cross = gains.atoms.conj() @ moving.swapaxes(-1, -2)
+    answer = kappa * (gains.covariance @ cross)
+    information = kappa * (moving.conj() @ moving.swapaxes(-1, -2) - cross.conj().swapaxes(-1, -2) @ answer)
+    descent = kappa[..., 0] * np.einsum("pkr,pr->pk", moving.conj(), gains.residual)
+    return information.real, descent.real, answer

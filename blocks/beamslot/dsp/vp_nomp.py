@@ -3,7 +3,7 @@
 | symbol | name | meaning |
 |---|---|---|
 | y | rows | observation of a slot in the row order of `sensing`, scaled to unit mean power |
-| xi_k, X | atoms | what a path of unit gain leaves in y, see `sensing`; its slopes in u and v a resolution cell the unit |
+| xi_k, X | atoms | what a path of unit gain leaves in y, see `sensing`; slopes in u and v are a resolution cell |
 | a_k | gain | gains by least squares for given directions, (X^H X)^-1 X^H y, antennas counted from the middle |
 | C | spread | covariance of the directions, (2 H / sigma_w^2)^-1, H the Gauss-Newton matrix with the gains eliminated |
 | sigma_w^2 | noise_var | ||r||^2 / (N_RF - 2 K) per complex entry, always learned |
@@ -15,8 +15,8 @@ of the noise any more, the directions settle, weak paths are pruned, and every g
 the path exists, and by shrinking over a range of prior powers.
 
 The probability compares "a path of some power p, anywhere in the search region" with "noise alone": log-uniform p,
-directions by Laplace's method, expected_paths / cells the prior of a path in a resolution cell. The last two factors are
-what a search pays for its freedom; without them peaks of noise look like paths.
+directions by Laplace's method, expected_paths / cells the prior of a path in a resolution cell. The last two factors
+are what a search pays for its freedom; without them peaks of noise look like paths.
 
 Kin: NOMP (Mamandipoor, Ramasamy, Madhow, IEEE TSP 64(19), 2016) has the detection and Newton steps, VALSE (Badiu,
 Hansen, Fleury, IEEE TSP 65(20), 2017) the weights, variable projection is Golub and Pereyra's (SIAM J. Numer. Anal.
@@ -25,7 +25,6 @@ Hansen, Fleury, IEEE TSP 65(20), 2017) the weights, variable projection is Golub
 This is the reference, and what runs where nothing could be compiled; `kernel/vp_nomp.cpp` is the same, made fast.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,12 +34,10 @@ from scipy.special import expit
 
 from beamslot.dsp import kernel
 from beamslot.dsp.combine import distinct
-from beamslot.dsp.estimate import Estimate
-from beamslot.dsp.sc_vbi import Slot, _aperture_gram, collect, normalised, power_below, refuse, slots_of, spoilt
-from beamslot.dsp.sensing import FAINTEST, Complex, Real, Sensing, joint_sensing
+from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of, spoilt
+from beamslot.dsp.prediction import aperture_gram, power_below
+from beamslot.dsp.sensing import FAINTEST, Complex, Real, Sensing, joint_sensing, normalised
 from beamslot.frame import Geometry, Operator
-
-Budget = Callable[[], bool]
 
 MOST_PATHS = 64
 
@@ -213,7 +210,7 @@ def _fit(sensing: Sensing, y: Complex, u: Real, v: Real, prior: Prior, noise_var
     ridge[: len(prior.power)] = noise_var / prior.power
     own = gram[:paths, :paths]
     floor = _RANK * max(float(np.trace(own).real) / max(paths, 1), 1e-30)
-    inverse = np.linalg.inv(own + np.diag(ridge + floor))
+    inverse: Any = np.linalg.inv(own + np.diag(ridge + floor))
     gain = inverse @ matched[:paths]
     return _Model(u, v, atoms[0], gram, matched, inverse, gain, y - gain @ atoms[0])
 
@@ -271,9 +268,7 @@ def _merge(sensing: Sensing, y: Complex, model: _Model, prior: Prior) -> tuple[_
     return _keep(sensing, y, model, prior, keep)
 
 
-def _keep(
-    sensing: Sensing, y: Complex, model: _Model, prior: Prior, keep: NDArray[np.bool_]
-) -> tuple[_Model, Prior]:
+def _keep(sensing: Sensing, y: Complex, model: _Model, prior: Prior, keep: NDArray[np.bool_]) -> tuple[_Model, Prior]:
     if keep.all():
         return model, prior
     prior = prior.take(keep)
@@ -330,9 +325,7 @@ def occam(curvature: Real, noise_var: float) -> Real:
     return np.minimum(np.log(np.pi * noise_var) - 0.5 * np.log(np.maximum(det, 1e-30)), 0.0)
 
 
-def evidence(
-    power: Real, variance: Real, volume: Real, sensing: Sensing, settings: Settings
-) -> tuple[Real, Real]:
+def evidence(power: Real, variance: Real, volume: Real, sensing: Sensing, settings: Settings) -> tuple[Real, Real]:
     """Return the posterior probability of each path and by how much its gain shrinks if it exists.
 
     power: (K,) |a|^2    variance: (K,) of the gain    volume: (K,) of `occam`
@@ -363,7 +356,7 @@ def found_error(
     if not paths:
         return 0.0
     weight = inclusion * shrinkage
-    gram = _aperture_gram(sensing, model.u, model.v)
+    gram = aperture_gram(sensing, model.u, model.v)
     answer = model.inverse @ (model.gram[paths:, :paths].conj().T * np.tile(model.gain, 2))
     root = inclusion * np.sqrt(shrinkage)
     of_gains = noise_var * root[:, None] * model.inverse * root
@@ -424,7 +417,7 @@ class VpNomp:
         self.geometry, self.operator = geometry, operator
         self.sensing = joint_sensing(geometry, operator, guard)
         module = kernel.load(variant)
-        self._kernel = None if module is None else compiled(module, self.sensing, operator, self.settings)
+        self._kernel: Any = None if module is None else compiled(module, self.sensing, operator, self.settings)
 
     def estimate(self, observation: NDArray[Any], budget: Budget | None = None) -> Estimate:
         """Return the channel of every slot; slots do not depend on each other.
@@ -451,8 +444,13 @@ class VpNomp:
         variances = np.empty((count, 2), np.float32)
         rounds, settled = np.empty(count, np.int32), np.empty(count, np.bool_)
         self._kernel.estimate(slots, channel, gain, u, v, mask, variances, rounds, settled, budget)
-        flat = (channel, gain, u, v, mask, variances[:, 0], variances[:, 1], rounds, settled)
-        return Estimate(*(array.reshape((*batch, *array.shape[1:])) for array in flat))
+
+        def shaped(array: NDArray[Any]) -> NDArray[Any]:
+            return array.reshape((*batch, *array.shape[1:]))
+
+        noise_var, error_var = variances.T
+        flat = (channel, gain, u, v, mask, noise_var, error_var, rounds, settled)
+        return Estimate(*map(shaped, flat))
 
     def _slot(self, observation: NDArray[Any], budget: Budget | None) -> Slot:
         rows, scale = normalised(self.sensing.gather(observation), self.sensing)

@@ -411,9 +411,10 @@ class Core:
         """Return the state of the block as it is kept, None where it has none."""
         if not self.block.resumes() or not self.started:
             return None
+        state = self.block.snapshot()
         try:
-            return pack(self.block.snapshot())
-        except Exception as error:
+            return pack(state)
+        except ShapeError as error:
             raise self._failure(None, "snapshot: ", error) from error
 
     def _here(self, state: bytes | None) -> Place:
