@@ -9,10 +9,10 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c co
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test check bench soak peers clean
+.PHONY: help demo test check bench soak paper-hbf peers clean
 
 help:  ## what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -47,6 +47,9 @@ bench: .venv/stamp-bench  ## speed against named peers, in one interleaved run
 
 soak: .venv/stamp-test  ## the long tests (BEAMSLOT_SOAK_MINUTES=3 for short ones)
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+paper-hbf: .venv/stamp-plot  ## figures and table of the paper on group-wise beams (QUICK=1 for minutes; ARGS="--jobs 8")
+	$(BIN)/python tools/paper_hbf $(if $(QUICK),--quick) $(ARGS)
 
 peers:  ## apt packages that some tests can use (best effort, needs root)
 	@true
