@@ -42,8 +42,8 @@ check: .venv/stamp-test  ## format, lint, types, layers, tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: .venv/stamp-bench  ## speed against named peers, in one interleaved run
-	$(BIN)/beamslot bench transport $(ARGS)
+bench: .venv/stamp-bench  ## speed against named peers, each in one interleaved run; WHAT=estimators for one of the two
+	set -e; for what in $(or $(WHAT),transport estimators); do $(BIN)/beamslot bench $$what $(ARGS); done
 
 soak: .venv/stamp-test  ## the long tests (BEAMSLOT_SOAK_MINUTES=3 for short ones)
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)

@@ -78,6 +78,9 @@ struct Row {
     float *re, *im;
 
     Cvec at(int i) const { return {load(re + i), load(im + i)}; }
+    void clear(int lanes) const {
+        for (int i = 0; i < lanes; ++i) re[i] = im[i] = 0;
+    }
     void put(int i, Cvec x) const {
         store(re + i, x.re);
         store(im + i, x.im);

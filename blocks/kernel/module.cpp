@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 
@@ -51,7 +52,7 @@ class Kernel {
         p.threshold = number("threshold"), p.expected_paths = number("expected_paths");
         p.second_peak = number("second_peak"), p.longest_step = number("longest_step"), p.damping = number("damping");
         p.merge = number("merge"), p.settled = number("settled"), p.freedom = number("freedom");
-        p.path_power = number("path_power"), p.missed = number("missed"), p.certainty = number("certainty");
+        p.path_power = number("path_power"), p.hidden = number("hidden"), p.certainty = number("certainty");
         p.rank = number("rank");
         if (p.max_paths < 1 || p.max_paths > 64 || p.powers < 2 || p.powers > 32 || p.grid_u.empty() || p.grid_v.empty())
             throw nb::value_error("max_paths, powers or a grid out of range");
@@ -84,6 +85,39 @@ class Kernel {
             numbers.data()[2 * s + 1] = float(scale * scale * found_.error_var);
             rounds.data()[s] = found_.rounds, settled.data()[s] = found_.settled;
         }
+    }
+
+    // One slot from a prior (6, K): u, v, their precisions, power, log-odds; the channel is written in place.
+    // Returns ((7, K) u, v, weight, inclusion, variance, spread of u and of v; gains; index; noise_var, error_var;
+    // rounds, settled), gains and powers relative to `scale`.
+    nb::tuple search(In<std::complex<float>, 2> y, double scale, In<double, 2> prior, Out<std::complex<float>, 2> channel,
+                     const nb::object &budget) {
+        if (prior.shape(0) != 6 || int(y.shape(0)) != problem_.n_y || int(y.shape(1)) != problem_.chains)
+            throw nb::value_error("observations or prior do not fit");
+        const std::size_t known = prior.shape(1);
+        const double *p = prior.data();
+        const Prior given{int(known), p, p + known, p + 2 * known, p + 3 * known, p + 4 * known, p + 5 * known};
+        std::function<bool()> late;
+        if (!budget.is_none()) late = [&] { return nb::cast<bool>(budget()); };
+        found_ = Found{};
+        search_->run(y.data(), float(scale), given, late, found_);
+        search_->render(found_, scale, channel.data());
+        const std::size_t n = std::size_t(found_.paths);
+        auto *numbers = new double[7 * n + 1];
+        const std::vector<double> *lists[] = {&found_.u,        &found_.v,        &found_.weight,  &found_.inclusion,
+                                              &found_.variance, &found_.spread_u, &found_.spread_v};
+        for (int i = 0; i < 7; ++i) std::copy(lists[i]->begin(), lists[i]->end(), numbers + i * n);
+        auto *gain = new std::complex<double>[n + 1];
+        std::copy(found_.gain.begin(), found_.gain.begin() + std::ptrdiff_t(n), gain);
+        auto *index = new std::int64_t[n + 1];
+        std::copy(found_.origin.begin(), found_.origin.end(), index);
+        nb::capsule own_numbers(numbers, [](void *x) noexcept { delete[] static_cast<double *>(x); });
+        nb::capsule own_gain(gain, [](void *x) noexcept { delete[] static_cast<std::complex<double> *>(x); });
+        nb::capsule own_index(index, [](void *x) noexcept { delete[] static_cast<std::int64_t *>(x); });
+        return nb::make_tuple(nb::ndarray<nb::numpy, double>(numbers, {7, n}, own_numbers),
+                              nb::ndarray<nb::numpy, std::complex<double>>(gain, {n}, own_gain),
+                              nb::ndarray<nb::numpy, std::int64_t>(index, {n}, own_index), found_.noise_var,
+                              found_.error_var, found_.rounds, found_.settled);
     }
 
   private:
@@ -136,5 +170,7 @@ NB_MODULE(MODULE, m) {
              nb::arg("options"), nb::arg("which"), nb::arg("weights"), nb::arg("grid_u"), nb::arg("grid_v"))
         .def("estimate", &Kernel::estimate, nb::arg("y"), nb::arg("channel"), nb::arg("gain"), nb::arg("u"), nb::arg("v"),
              nb::arg("mask"), nb::arg("numbers"), nb::arg("rounds"), nb::arg("settled"),
+             nb::arg("budget").none() = nb::none())
+        .def("search", &Kernel::search, nb::arg("y"), nb::arg("scale"), nb::arg("prior"), nb::arg("channel"),
              nb::arg("budget").none() = nb::none());
 }

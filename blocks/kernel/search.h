@@ -20,7 +20,7 @@ struct Problem {
 
     // Settings and constants of beamslot.dsp.vp_nomp.
     int max_paths, max_rounds, final_rounds, powers, apart;
-    double threshold, expected_paths, second_peak, longest_step, damping, merge, settled, freedom, path_power, missed,
+    double threshold, expected_paths, second_peak, longest_step, damping, merge, settled, freedom, path_power, hidden,
         certainty, rank;
 
     int n_z() const { return chains * antennas; }
@@ -29,7 +29,7 @@ struct Problem {
 // Known of the first paths before the slot.
 struct Prior {
     int paths = 0;
-    const double *u = nullptr, *v = nullptr, *precision_u = nullptr, *precision_v = nullptr, *power = nullptr;
+    const double *u = nullptr, *v = nullptr, *precision_u = nullptr, *precision_v = nullptr, *power = nullptr, *log_odds = nullptr;
 };
 
 struct Found {

@@ -23,7 +23,7 @@ constexpr int STRIDE = 8;
 class Line {
   public:
     Line(int elements, double spacing, int lanes)
-        : elements_(elements), spacing_(spacing), turns_(padded(lanes)), coarse_((elements + STRIDE - 1) / STRIDE, lanes),
+        : elements_(elements), spacing_(spacing), coarse_((elements + STRIDE - 1) / STRIDE, lanes),
           fine_(STRIDE, lanes), response(elements, lanes) {}
 
     void steer(const std::vector<double> &coordinate, int paths) {
@@ -39,9 +39,11 @@ class Line {
     // Whole turns are taken off in double precision.
     void fill(Row row, const std::vector<double> &coordinate, int paths, double elements) {
         alignas(64) float turns[PAD];
+        const double factor = spacing_ * elements;
         for (int first = 0; first < paths; first += PAD) {
+            const double *at = coordinate.data() + first;
             for (int i = 0; i < PAD; ++i) {
-                const double x = first + i < paths ? spacing_ * elements * coordinate[first + i] : 0.0;
+                const double x = factor * at[i];
                 turns[i] = float(x - std::nearbyint(x));
             }
             for (int i = 0; i < PAD; i += WIDTH) row.put(first + i, turn(load(turns + i)));
@@ -50,7 +52,6 @@ class Line {
 
     int elements_;
     double spacing_;
-    std::vector<float> turns_;
     Table coarse_, fine_;
 
   public:
@@ -101,14 +102,15 @@ class Searcher final : public Search {
     };
 
     void take(const cf *y, float scale);
-    void fit(double noise_var);
-    void build();
+    void fit(double noise_var, int first = 0);
+    void build(int first);
     void solve(double noise_var);
     void subtract();
     double noise_var();
     bool settle(int steps);
     double step(double noise_var);
     void curvature();
+    void row_of(int k, Row row, int half) const;
     double pull(int along, int path, double noise_var, double &weight) const;
     void merge();
     void prune();
@@ -125,10 +127,15 @@ class Searcher final : public Search {
     int columns_ = 0, width_ = 0; // active columns; lanes of the grid of v
     int length_ = 0, bits_ = 0;   // of the transform; 0 bits where it is a product
     std::vector<int> column_, table_, first_; // active columns by table; where each table begins
+    std::vector<int> slot_, begin_;           // lane of each active column, tables padded to whole vectors
+    int lanes_of_columns_ = 0;
     std::vector<float> offset_;
+    std::vector<int> idle_;
+    std::vector<cf> rotation_, turned_;
     std::vector<cf> weight_, slope_; // (table, chain, antenna), the latter times j 2 pi d (z - middle) cell_v
     Table grid_, work_, twiddle_, product_, unseen_;
     std::vector<char> seen_;
+    std::vector<float> top_; // of each row of scores
     std::vector<int> place_;
     float factor_u_; // 2 pi d cell_u
     double mean_energy_ = 0;
@@ -136,10 +143,10 @@ class Searcher final : public Search {
     std::vector<cf> y_, residual_; // (active column, chain)
     int paths_ = 0, known_ = 0;
     bool stale_ = true;
-    std::vector<double> u_, v_, prior_u_, prior_v_, precision_u_, precision_v_, power_;
+    std::vector<double> u_, v_, prior_u_, prior_v_, precision_u_, precision_v_, power_, log_odds_;
     std::vector<int> origin_;
     Line line_y_, line_z_;
-    Table d_, dv_, moments_, aa_, ua_, uu_, uv_, va_, vv_, matched_, white_, inner_;
+    Table d_, dv_, moments_, aa_, ua_, uu_, uv_, va_, vv_, matched_, white_, across_, sums_, answer_, half_;
     std::vector<cd> factor_, inverse_, gain_;
     std::vector<double> small_, h_, descent_, scale_;
 };
@@ -155,6 +162,14 @@ Searcher::Searcher(const Problem &problem)
         first_[g + 1] = int(column_.size());
     }
     columns_ = int(column_.size());
+    begin_.assign(1, 0);
+    for (int g = 0; g < p_.tables; ++g) {
+        for (int c = first_[g]; c < first_[g + 1]; ++c) slot_.push_back(begin_[g] + c - first_[g]);
+        begin_.push_back(begin_[g] + (first_[g + 1] - first_[g] + WIDTH - 1) / WIDTH * WIDTH);
+    }
+    lanes_of_columns_ = begin_.back();
+    across_ = Table(1, lanes_of_columns_);
+    sums_ = Table(p_.chains, lanes_of_columns_);
     for (int n : column_) offset_.push_back(float(n - 0.5 * (p_.n_y - 1)));
     factor_u_ = float(TAU * p_.spacing_y * p_.cell_u);
     for (int i = 0; i < entries * p_.antennas; ++i) {
@@ -169,7 +184,8 @@ Searcher::Searcher(const Problem &problem)
     for (Table *t : {&aa_, &ua_, &uu_, &uv_, &va_, &vv_}) *t = Table(lanes, lanes);
     matched_ = Table(3, lanes);
     white_ = Table(lanes, 2 * padded(lanes));
-    inner_ = Table(2 * padded(lanes), 2 * padded(lanes));
+    answer_ = Table(lanes, 2 * padded(lanes));
+    half_ = Table(3 * lanes, 2 * padded(lanes));
 
     // The correlation: responses on the grid of v, scaled so that the squared magnitude is the score.
     const int rows = int(p_.grid_v.size());
@@ -202,6 +218,13 @@ Searcher::Searcher(const Problem &problem)
     while ((1 << bits_) < length_) ++bits_;
     if ((1 << bits_) != length_) bits_ = 0;
     const int points = int(p_.grid_u.size());
+    turned_.resize(p_.chains);
+    for (int n = 0; n < p_.n_y; ++n)
+        if (p_.which[n] < 0) idle_.push_back(n);
+    for (int n : column_) { // in front of a transform the beginning of the grid is a rotation of the columns
+        const double x = bits_ ? -p_.spacing_y * p_.grid_u[0] * n : 0.0;
+        rotation_.push_back(cf(std::polar(1.0, TAU * (x - std::nearbyint(x)))));
+    }
     work_ = Table(bits_ ? length_ : p_.n_y + points, rows);
     // Steps of 1 / length in frequency; the grid begins at grid_u[0].
     product_ = Table(bits_ ? 1 : points, p_.n_y);
@@ -229,6 +252,7 @@ Searcher::Searcher(const Problem &problem)
     }
     unseen_ = Table(points, rows);
     seen_.assign(points, 1);
+    top_.assign(points, 0.0f);
     for (int i = 0; i < points; ++i)
         for (int r = 0; r < width_; ++r) {
             const bool visible = r < rows && p_.grid_u[i] * p_.grid_u[i] + p_.grid_v[r] * p_.grid_v[r] <= 1;
@@ -244,13 +268,14 @@ void Searcher::take(const cf *y, float scale) {
     residual_ = y_;
 }
 
-// Atoms, their slopes, and all products of them with each other and with y.
-void Searcher::build() {
+// Atoms, their slopes, and all products of them with each other and with y; paths before `first` have not moved.
+void Searcher::build(int first) {
+    const int fresh = first / WIDTH * WIDTH;
     line_y_.steer(u_, paths_);
     line_z_.steer(v_, paths_);
     const Table &e = line_y_.response, &z = line_z_.response;
     const int chains = p_.chains, antennas = p_.antennas, entries = p_.tables * chains;
-    for (int i = 0; i < paths_; i += WIDTH) {
+    for (int i = fresh; i < paths_; i += WIDTH) {
         for (int entry = 0; entry < entries; ++entry) {
             Cvec d{}, dv{};
             const cf *w = &weight_[std::size_t(entry) * antennas], *s = &slope_[std::size_t(entry) * antennas];
@@ -284,7 +309,7 @@ void Searcher::build() {
         matched_[2].put(i, bv);
     }
     for (int k = 0; k < paths_; ++k) {
-        for (int i = 0; i < paths_; i += WIDTH) {
+        for (int i = k < first ? fresh : 0; i < paths_; i += WIDTH) {
             Cvec aa{}, ua{}, uu{}, uv{}, va{}, vv{};
             for (int g = 0; g < p_.tables; ++g) {
                 Cvec m0{}, m1{}, m2{}, p00{}, p01{}, p10{}, p11{};
@@ -334,7 +359,8 @@ void Searcher::solve(double noise_var) {
     for (int k = 0; k < n; ++k)
         for (int l = 0; l <= k; ++l) factor_[std::size_t(k) * n + l] = cd(lane(aa_[k], l));
     for (int k = 0; k < n; ++k) {
-        const double ridge = k < known_ ? noise_var / power_[k] : 0.0;
+        // The power of a new path is at most what explains all of y alone.
+        const double ridge = noise_var / (k < known_ ? power_[k] : p_.rows / mean_energy_);
         cd &diagonal = factor_[std::size_t(k) * n + k];
         diagonal = diagonal.real() + ridge + floor;
     }
@@ -357,33 +383,41 @@ void Searcher::solve(double noise_var) {
     }
 }
 
-void Searcher::fit(double noise_var) {
-    build();
+void Searcher::fit(double noise_var, int first) {
+    build(first);
     solve(noise_var);
     stale_ = true;
 }
 
-// residual = y - X a
+// residual = y - X a, with columns in the lanes: those of a table follow on each other
 void Searcher::subtract() {
     if (!stale_) return;
     stale_ = false;
     const Table &e = line_y_.response;
     const int chains = p_.chains;
-    residual_ = y_;
-    alignas(64) float re[64], im[64];
-    for (int i = 0; i < padded(paths_); ++i) {
-        re[i] = i < paths_ ? float(gain_[i].real()) : 0.0f;
-        im[i] = i < paths_ ? float(gain_[i].imag()) : 0.0f;
-    }
-    for (int c = 0; c < columns_; ++c) {
-        for (int i = 0; i < paths_; i += WIDTH) {
-            const Cvec column = e[column_[c]].at(i) * Cvec{load(re + i), load(im + i)};
+    std::vector<cf> coefficient(chains);
+    for (int t = 0; t < chains; ++t) sums_[t].clear(lanes_of_columns_);
+    for (int k = 0; k < paths_; ++k) {
+        Row across = across_[0];
+        for (int c = 0; c < columns_; ++c) across.re[slot_[c]] = e[column_[c]].re[k], across.im[slot_[c]] = e[column_[c]].im[k];
+        const cf gain(gain_[k]);
+        for (int g = 0; g < p_.tables; ++g) {
             for (int t = 0; t < chains; ++t) {
-                const Cvec x = column * d_[table_[c] * chains + t].at(i);
-                residual_[c * chains + t] -= cf(sum(x.re), sum(x.im));
+                const cf d = lane(d_[g * chains + t], k);
+                coefficient[t] = cf(gain.real() * d.real() - gain.imag() * d.imag(), gain.real() * d.imag() + gain.imag() * d.real());
+            }
+            for (int i = begin_[g]; i < begin_[g + 1]; i += WIDTH) {
+                const Cvec column = across.at(i);
+                for (int t = 0; t < chains; ++t) {
+                    Cvec total = sums_[t].at(i);
+                    add(total, spread(coefficient[t]), column);
+                    sums_[t].put(i, total);
+                }
             }
         }
     }
+    for (int c = 0; c < columns_; ++c)
+        for (int t = 0; t < chains; ++t) residual_[c * chains + t] = y_[c * chains + t] - lane(sums_[t], slot_[c]);
 }
 
 double Searcher::noise_var() {
@@ -402,22 +436,23 @@ double Searcher::pull(int along, int path, double noise_var, double &weight) con
     return weight * (expected - at) / cell;
 }
 
+// conj(slope_i^H xi_k) gain_i of all directions i, u first
+void Searcher::row_of(int k, Row row, int half) const {
+    row.clear(2 * half);
+    for (int i = 0; i < paths_; ++i) {
+        const cf g(gain_[i]), u = std::conj(lane(ua_[i], k)), v = std::conj(lane(va_[i], k));
+        row.re[i] = u.real() * g.real() - u.imag() * g.imag();
+        row.im[i] = u.real() * g.imag() + u.imag() * g.real();
+        row.re[half + i] = v.real() * g.real() - v.imag() * g.imag();
+        row.im[half + i] = v.real() * g.imag() + v.imag() * g.real();
+    }
+}
+
 // The Gauss-Newton matrix of the directions, gains eliminated, into h_ (2 K, 2 K) and the descent; u first, then v.
 void Searcher::curvature() {
     const int n = paths_, half = padded(n), lanes = 2 * half;
     // white_ = L^-1 (cross times gains)^H, lanes over both kinds of slopes
-    for (int k = 0; k < n; ++k) {
-        Row row = white_[k];
-        for (int i = 0; i < half; ++i) {
-            const bool on = i < n;
-            const cf g = on ? cf(gain_[i]) : cf(0);
-            const cf u = on ? std::conj(lane(ua_[i], k)) : cf(0), v = on ? std::conj(lane(va_[i], k)) : cf(0);
-            row.re[i] = u.real() * g.real() - u.imag() * g.imag();
-            row.im[i] = u.real() * g.imag() + u.imag() * g.real();
-            row.re[half + i] = v.real() * g.real() - v.imag() * g.imag();
-            row.im[half + i] = v.real() * g.imag() + v.imag() * g.real();
-        }
-    }
+    for (int k = 0; k < n; ++k) row_of(k, white_[k], half);
     // Before it is whitened: descent = Re conj(g) (matched - cross a).
     descent_.assign(2 * n, 0.0);
     for (int along = 0; along < 2; ++along)
@@ -523,7 +558,7 @@ void Searcher::keep(const std::vector<char> &kept) {
     for (int k = 0; k < paths_; ++k) {
         if (!kept[k]) continue;
         if (k < known_) {
-            for (auto *list : {&prior_u_, &prior_v_, &precision_u_, &precision_v_, &power_}) (*list)[to] = (*list)[k];
+            for (auto *list : {&prior_u_, &prior_v_, &precision_u_, &precision_v_, &power_, &log_odds_}) (*list)[to] = (*list)[k];
             ++known;
         }
         u_[to] = u_[k], v_[to] = v_[k], origin_[to] = origin_[k];
@@ -603,26 +638,19 @@ void Searcher::transform() {
             }
 }
 
-// The largest score, apart from a row and a column of the grid; where it is.
+// The largest score, apart from what lies around a row and a column of the grid; where it is.
 std::pair<float, int> Searcher::largest(int row, int column) const {
     const int points = int(p_.grid_u.size()), rows = int(p_.grid_v.size());
     float best = -1;
     int where = 0;
     for (int i = 0; i < points; ++i) {
+        if (top_[i] <= best) continue;
         const float *score = work_[place_[i]].re;
         bool close = false;
         if (column >= 0) {
             const int away = ((i - column + points / 2) % points + points) % points - points / 2;
             close = std::abs(away) <= p_.apart;
         }
-        Vec top = all(-1.0f);
-        for (int r = 0; r < width_; r += WIDTH) {
-            const Vec x = load(score + r);
-            top = x > top ? x : top;
-        }
-        float line = -1;
-        for (int r = 0; r < WIDTH; ++r) line = std::max(line, top[r]);
-        if (line <= best) continue;
         for (int r = 0; r < rows; ++r)
             if (score[r] > best && !(close && std::abs(r - row) <= p_.apart)) best = score[r], where = i * rows + r;
     }
@@ -637,19 +665,19 @@ double vertex(double before, double at, double after) {
 int Searcher::correlate(double least, Peak *peaks) {
     subtract();
     const int chains = p_.chains, points = int(p_.grid_u.size()), rows = int(p_.grid_v.size());
-    for (int n = 0; n < p_.n_y; ++n)
-        for (int i = 0; i < 2 * width_; ++i) work_[n].re[i] = 0;
-    const double start = p_.spacing_y * p_.grid_u[0];
+    for (int n : idle_) work_[n].clear(width_);
     for (int c = 0; c < columns_; ++c) {
         const int n = column_[c];
-        // In front of a transform the beginning of the grid is a rotation of the columns.
-        const double x = bits_ ? -start * n : 0.0;
-        const cf turned(std::polar(1.0, TAU * (x - std::nearbyint(x))));
+        const cf turned = rotation_[c];
+        for (int t = 0; t < chains; ++t) {
+            const cf r = residual_[c * chains + t];
+            turned_[t] = cf(turned.real() * r.real() - turned.imag() * r.imag(), turned.real() * r.imag() + turned.imag() * r.real());
+        }
+        const Row out = work_[n];
         for (int i = 0; i < width_; i += WIDTH) {
             Cvec total{};
-            for (int t = 0; t < chains; ++t)
-                add_conj(total, grid_[table_[c] * chains + t].at(i), spread(residual_[c * chains + t]));
-            work_[n].put(i, spread(turned) * total);
+            for (int t = 0; t < chains; ++t) add_conj(total, grid_[table_[c] * chains + t].at(i), spread(turned_[t]));
+            out.put(i, total);
         }
     }
     if (bits_) {
@@ -663,14 +691,21 @@ int Searcher::correlate(double least, Peak *peaks) {
             }
     }
     for (int i = 0; i < points; ++i) {
-        if (bits_ && i >= length_) break; // the same again
+        if (bits_ && i >= length_) { // the same again
+            top_[i] = top_[i - length_];
+            continue;
+        }
         const Row row = work_[place_[i]];
+        Vec top = all(-1.0f);
         for (int r = 0; r < width_; r += WIDTH) {
             const Cvec x = row.at(r);
             Vec score = x.re * x.re + x.im * x.im;
             if (!seen_[i]) score *= load(unseen_[i].re + r);
             store(row.re + r, score);
+            top = score > top ? score : top;
         }
+        top_[i] = top[0];
+        for (int r = 1; r < WIDTH; ++r) top_[i] = std::max(top_[i], top[r]);
     }
     int count = 0, row = 0, column = -1;
     float first = 0;
@@ -713,8 +748,9 @@ void Searcher::evidence(Found &found, const std::vector<double> &volume) {
             total += share;
             shrink += share * powers[i] / (powers[i] + p_.freedom * variance);
         }
-        const double odds = std::log(p_.expected_paths / p_.cells) + volume[k] + std::log(total / p_.powers) + best;
-        found.inclusion[k] = k < known_ ? 1.0 : odds > 0 ? 1 / (1 + std::exp(-odds)) : std::exp(odds) / (1 + std::exp(odds));
+        double odds = std::log(p_.expected_paths / p_.cells) + volume[k] + std::log(total / p_.powers) + best;
+        if (k < known_) odds = log_odds_[k] + std::log(variance / power_[k]) + power / variance;
+        found.inclusion[k] = odds > 0 ? 1 / (1 + std::exp(-odds)) : std::exp(odds) / (1 + std::exp(odds));
         found.weight[k] = k < known_ ? 1.0 : shrink / total; // times the inclusion later
     }
 }
@@ -790,7 +826,7 @@ void Searcher::weigh(Found &found) {
 
 double Searcher::missed_power(double found, double noise) const {
     const double scale = p_.path_power * p_.rows / mean_energy_;
-    const double limit = p_.missed * p_.threshold * noise / mean_energy_;
+    const double limit = p_.hidden * p_.threshold * noise / mean_energy_;
     const double seen = scale / (scale + limit);
     const double paths = (p_.certainty + found) / (p_.certainty / p_.expected_paths + seen);
     const double least = limit / scale;
@@ -839,16 +875,21 @@ double Searcher::found_error(const Found &found, double noise) {
         error += found.inclusion[k] * (1 - found.inclusion[k]) * weight * weight * std::norm(gain_[k]) *
                  y[0][std::size_t(k) * n + k].real() * z[0][std::size_t(k) * n + k].real();
     }
-    // change (3 K, 2 K): gains give way by -weight inverse cross^H gain, directions move; times weight gain
-    std::vector<cd> weighted(n), answer(std::size_t(n) * m), half(std::size_t(3) * n * m);
+    // change (3 K, 2 K): gains give way by -weight inverse cross^H gain, directions move; times weight gain.
+    // Lanes over the directions, u first.
+    const int wide = padded(n), lanes = 2 * wide;
+    std::vector<cd> weighted(n);
     for (int k = 0; k < n; ++k) weighted[k] = found.inclusion[k] * found.weight[k] * gain_[k];
-    for (int j = 0; j < m; ++j) {
-        const Table &cross = j < n ? ua_ : va_;
-        for (int k = 0; k < n; ++k) {
-            cd total = 0;
-            for (int l = 0; l < n; ++l)
-                total += times(inverse_[std::size_t(k) * n + l], std::conj(cd(lane(cross[j % n], l))));
-            answer[std::size_t(k) * m + j] = -found.inclusion[k] * found.weight[k] * times(total, gain_[j % n]);
+    for (int l = 0; l < n; ++l) { // white_[l] = conj(cross) gain, by direction
+        Row row = white_[l];
+        row_of(l, row, wide);
+    }
+    for (int k = 0; k < n; ++k) {
+        const float weight = float(-found.inclusion[k] * found.weight[k]);
+        for (int i = 0; i < lanes; i += WIDTH) {
+            Cvec total{};
+            for (int l = 0; l < n; ++l) add(total, spread(cf(inverse_[std::size_t(k) * n + l])), white_[l].at(i));
+            answer_[k].put(i, {all(weight) * total.re, all(weight) * total.im});
         }
     }
     // Gram of the aperture: atoms, slopes in u, slopes in v
@@ -857,34 +898,47 @@ double Searcher::found_error(const Found &found, double noise) {
         return times(y[(a == 1 ? 2 : 0) + (b == 1 ? 1 : 0)][at], z[(a == 2 ? 2 : 0) + (b == 2 ? 1 : 0)][at]);
     };
     for (int a = 0; a < 3; ++a)
-        for (int k = 0; k < n; ++k)
-            for (int j = 0; j < m; ++j) {
-                const int path = j % n, kind = j < n ? 1 : 2;
-                cd total = times(gram(a, k, kind, path), weighted[path]);
-                for (int l = 0; l < n; ++l) total += times(gram(a, k, 0, l), answer[std::size_t(l) * m + j]);
-                half[(std::size_t(a) * n + k) * m + j] = total;
+        for (int k = 0; k < n; ++k) {
+            const Row row = half_[a * n + k];
+            row.clear(lanes);
+            for (int l = 0; l < n; ++l) {
+                const cf g(gram(a, k, 0, l)), u(times(gram(a, k, 1, l), weighted[l])), v(times(gram(a, k, 2, l), weighted[l]));
+                row.re[l] += u.real(), row.im[l] += u.imag();
+                row.re[wide + l] += v.real(), row.im[wide + l] += v.imag();
+                for (int i = 0; i < lanes; i += WIDTH) {
+                    Cvec total = row.at(i);
+                    add(total, spread(g), answer_[l].at(i));
+                    row.put(i, total);
+                }
             }
-    for (int i = 0; i < m; ++i)
-        for (int j = 0; j < m; ++j) {
-            const int path = i % n, kind = i < n ? 1 : 2;
-            cd total = times(std::conj(weighted[path]), half[(std::size_t(kind) * n + path) * m + j]);
-            for (int l = 0; l < n; ++l)
-                total += times(std::conj(answer[std::size_t(l) * m + i]), half[std::size_t(l) * m + j]);
-            error += total.real() * small_[std::size_t(i) * m + j];
         }
+    alignas(64) float line[2 * 64];
+    for (int r = 0; r < m; ++r) {
+        const int path = r % n, at = r < n ? path : wide + path;
+        const cf own(std::conj(weighted[path]));
+        const Row moved = half_[(r < n ? n : 2 * n) + path];
+        for (int i = 0; i < lanes; i += WIDTH) {
+            Vec total = all(own.real()) * load(moved.re + i) - all(own.imag()) * load(moved.im + i);
+            for (int l = 0; l < n; ++l)
+                total += all(answer_[l].re[at]) * load(half_[l].re + i) + all(answer_[l].im[at]) * load(half_[l].im + i);
+            store(line + i, total);
+        }
+        for (int s = 0; s < m; ++s) error += double(line[s < n ? s : wide + s - n]) * small_[std::size_t(r) * m + s];
+    }
     return error / (double(p_.n_y) * p_.n_z());
 }
 
 void Searcher::run(const cf *y, float scale, const Prior &prior, const std::function<bool()> &late, Found &found) {
     take(y, scale);
-    const std::size_t most = std::size_t(p_.max_paths) + 2;
+    const std::size_t most = std::size_t(padded(p_.max_paths + 2)); // whole lines of lanes
     known_ = paths_ = std::min(prior.paths, p_.max_paths);
-    for (auto *list : {&u_, &v_, &prior_u_, &prior_v_, &precision_u_, &precision_v_, &power_}) list->assign(most, 0.0);
+    for (auto *list : {&u_, &v_, &prior_u_, &prior_v_, &precision_u_, &precision_v_, &power_, &log_odds_}) list->assign(most, 0.0);
     origin_.assign(most, -1);
     for (int k = 0; k < known_; ++k) {
         u_[k] = prior_u_[k] = prior.u[k];
         v_[k] = prior_v_[k] = prior.v[k];
         precision_u_[k] = prior.precision_u[k], precision_v_[k] = prior.precision_v[k], power_[k] = prior.power[k];
+        log_odds_[k] = prior.log_odds[k];
         origin_[k] = k;
     }
     gain_.clear();
@@ -903,7 +957,7 @@ void Searcher::run(const cf *y, float scale, const Prior &prior, const std::func
         if (reached || !room) break;
         ++rounds;
         for (int i = 0; i < count; ++i) u_[paths_] = peaks[i].u, v_[paths_] = peaks[i].v, origin_[paths_] = -1, ++paths_;
-        fit(0.0);
+        fit(0.0, paths_ - count);
         settle(1);
         merge();
         time_up = late && late();
@@ -911,6 +965,10 @@ void Searcher::run(const cf *y, float scale, const Prior &prior, const std::func
     const bool settled = settle(time_up ? 1 : p_.final_rounds);
     merge();
     prune();
+    if (paths_) {
+        solve(noise_var());
+        stale_ = true;
+    }
     weigh(found);
     found.rounds = rounds;
     found.settled = reached && settled && !time_up;
@@ -922,17 +980,17 @@ void Searcher::render(const Found &found, double scale, cf *channel) {
     const Table &e = line_y_.response, &z = line_z_.response;
     for (int k = 0; k < n; ++k)
         for (int i = 0; i < n_z; ++i) rows[k].re[i] = z[i].re[k], rows[k].im[i] = z[i].im[k];
+    std::vector<cf> factor(std::max(n, 1));
     for (int y = 0; y < p_.n_y; ++y) {
-        for (int i = 0; i < lanes; i += WIDTH) line[0].put(i, Cvec{});
-        for (int k = 0; k < n; ++k) {
-            const cf factor = cf(times(scale * found.weight[k] * found.gain[k], cd(lane(e[y], k))));
-            for (int i = 0; i < lanes; i += WIDTH) {
-                Cvec total = line[0].at(i);
-                add(total, spread(factor), rows[k].at(i));
-                line[0].put(i, total);
-            }
+        for (int k = 0; k < n; ++k) factor[k] = cf(times(scale * found.weight[k] * found.gain[k], cd(lane(e[y], k))));
+        for (int i = 0; i < lanes; i += WIDTH) {
+            Cvec total{};
+            for (int k = 0; k < n; ++k) add(total, spread(factor[k]), rows[k].at(i));
+            line[0].put(i, total);
         }
-        for (int i = 0; i < n_z; ++i) channel[std::size_t(y) * n_z + i] = lane(line[0], i);
+        float *out = reinterpret_cast<float *>(channel + std::size_t(y) * n_z);
+        const Row row = line[0];
+        for (int i = 0; i < n_z; ++i) out[2 * i] = row.re[i], out[2 * i + 1] = row.im[i];
     }
 }
 

@@ -243,7 +243,7 @@ def test_the_flowgraph_that_these_tests_spoil_is_good(graph_of):
             "- {name: sink, id: sink}",
             "- sink",
             "g.yml:9: blocks[2]: got 'sink'; wanted a mapping of name, id, parameters, states, process, replicas,"
-            " restart",
+            " restart, deadline",
         ),
         (
             "[source, field,",

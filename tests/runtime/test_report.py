@@ -42,7 +42,7 @@ def status(**fields: Any) -> dict[str, Any]:
     return {
         "state": "waiting", "working_on": None, "idle_ns": 0, "waits_for": [], "slots": 0, "late": 0, "busy_ns": 0,
         "process_time": [], "end_to_end": [], "edges": [], "oldest": {}, "inputs": {}, "errors": [], "refused": 0,
-        "restarts": 0, "results": {}, **fields,
+        "restarts": 0, "cut_short": 0, "results": {}, **fields,
     }  # fmt: skip
 
 
@@ -130,11 +130,11 @@ def test_the_halves_of_a_lossy_edge_add_up() -> None:
 
 def test_replicas_are_told_as_one_block() -> None:
     one = status(
-        state="processing", working_on=[4, 5], idle_ns=5, slots=30, busy_ns=7, refused=1, errors=["a"],
+        state="processing", working_on=[4, 5], idle_ns=5, slots=30, busy_ns=7, cut_short=4, refused=1, errors=["a"],
         process_time=counts(10_000), edges=[sent(SECOND, 30, 2, redelivered=3)], inputs={FIRST: taken(28, 1, late=2)},
     )  # fmt: skip
     other = status(
-        idle_ns=9, waits_for=["slot 9 of src.numbers"], slots=12, busy_ns=1, errors=["b"],
+        idle_ns=9, waits_for=["slot 9 of src.numbers"], slots=12, busy_ns=1, cut_short=2, errors=["b"],
         process_time=counts(10_000, 20_000), edges=[sent(SECOND, 12, 1)], inputs={FIRST: taken(11, late=1, filtered=4)},
     )  # fmt: skip
     for pair in ([one, other], [other, one]):
@@ -142,6 +142,7 @@ def test_replicas_are_told_as_one_block() -> None:
         told = report.by_block(GRAPH, processes)["relay"]
         assert (told["state"], told["working_on"], told["idle_ns"]) == ("processing", [4, 5], 5)
         assert (told["slots"], told["busy_ns"], told["refused"], told["restarts"]) == (42, 8, 1, 3)
+        assert told["cut_short"] == 6
         assert sorted(told["errors"]) == ["a", "b"]
         assert Latency(told["process_time"]).total == 3
         assert told["edges"] == [sent(SECOND, 42, 3, redelivered=3)]
@@ -178,7 +179,11 @@ def test_strangers_are_told() -> None:
     told = statuses()
     assert report.oddities(told) == []
     told["src"]["refused"] = 3
-    assert report.oddities(told) == ["src: refused 3 messages of strangers"]
+    told["relay"]["cut_short"] = 7
+    assert report.oddities(told) == [
+        "src: refused 3 messages of strangers",
+        "relay: 7 of 100 slots cut short by its deadline",
+    ]
 
 
 def test_a_stall_is_explained_block_by_block() -> None:

@@ -78,6 +78,7 @@ def checks() -> Iterator[Check]:
     yield from _directories()
     yield from _room()
     yield _compilers()
+    yield _kernel()
     yield from _extras()
 
 
@@ -239,6 +240,26 @@ def _compilers() -> Check:
     said = {name: process.communicate()[0].splitlines() for name, process in asked.items()}
     found = [f"{name}: {lines[0]}" for name, lines in said.items() if lines]
     return _advised("compilers", "\n".join(found) or "none", "" if found else "optional: install gcc and g++, or clang")
+
+
+def _kernel() -> Check:
+    """Return which form of the search for paths runs here; the slow one stops no run, a name that is none does."""
+    from beamslot.dsp import kernel
+
+    variants = kernel.variants()
+    wanted = os.environ.get("BEAMSLOT_KERNEL")
+    if wanted and wanted not in variants:
+        said = f"BEAMSLOT_KERNEL is {wanted!r}, which does not run here"
+        return _check("kernel", said, False, f"unset BEAMSLOT_KERNEL, or set it to one of {', '.join(variants)}")
+    if variants == (kernel.NUMPY,):
+        again = "python -m pip install --force-reinstall --no-deps --no-cache-dir"
+        advice = f"vp_nomp is some 30 times slower: install a C++17 compiler, then {again} and beamslot as before"
+        return _advised("kernel", "numpy: no compiler when it was installed", advice)
+    others = ", ".join(variant for variant in variants if variant != (wanted or variants[0]))
+    if wanted:
+        slow = "vp_nomp is some 30 times slower: unset BEAMSLOT_KERNEL" if wanted == kernel.NUMPY else ""
+        return _advised("kernel", f"{wanted}, as BEAMSLOT_KERNEL says; there is {others}", slow)
+    return _advised("kernel", f"{variants[0]}; there is {others}", "")
 
 
 def _directories() -> Iterable[Check]:

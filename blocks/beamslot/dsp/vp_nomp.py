@@ -50,14 +50,13 @@ LONGEST_STEP = 0.25
 DAMPING = 1e-3
 MERGE = 0.15
 """Paths nearer than this in u and in v are one [cells]."""
-SETTLED = 3e-3
+SETTLED = 0.02
 """Directions have settled when none moves further [cells]."""
 POWERS = 12
 """Prior powers that are compared, from a tenth of the least variance of a gain to twice the largest power."""
 FREEDOM = 2.0
 """Complex unknowns of a path, its gain and its directions: so much larger than that of the gain is the variance
 that a path adds to the channel."""
-MISSED = 1.25
 CERTAINTY = 2.0
 _RANK = 1e-9
 PATH_POWER = 0.008
@@ -70,6 +69,7 @@ class Settings(NamedTuple):
     max_paths, max_rounds: at most so many    final_rounds: Gauss-Newton steps at most once no path enters any more
     threshold: |xi^H r|^2 / ||xi||^2 of a peak that enters, and |a|^2 / var of a path that stays, over sigma_w^2
     expected_paths: prior mean of the number of paths
+    hidden: power, over that of a peak which enters, below which half of all paths stay hidden
     """
 
     max_paths: int = 24
@@ -77,6 +77,7 @@ class Settings(NamedTuple):
     final_rounds: int = 5
     threshold: float = 9.0
     expected_paths: float = 10.0
+    hidden: float = 1.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,7 @@ class Prior:
 
     u, v: (K,) expected directions    precision_u, precision_v: (K,) of them, 1 / variance [1 / cell^2]
     power: (K,) prior mean of |a|^2, relative to the mean power of an observation
+    log_odds: (K,) that they exist    index: (K,) which they are
     """
 
     u: Real
@@ -92,11 +94,13 @@ class Prior:
     precision_u: Real
     precision_v: Real
     power: Real
+    log_odds: Real
+    index: NDArray[np.int64]
 
     @classmethod
     def none(cls) -> "Prior":
         """Return the prior of a slot that stands alone."""
-        return cls(*np.zeros((5, 0)))
+        return cls(*np.zeros((6, 0)), np.zeros(0, np.int64))
 
     def take(self, keep: NDArray[np.bool_]) -> "Prior":
         """Return the prior of some of the paths; `keep` may be longer, for paths without one."""
@@ -109,6 +113,7 @@ class Found(NamedTuple):
 
     u, v, gain: (K,) least squares    weight: (K,) what the gain is to be multiplied with
     inclusion: (K,) pi    variance: (K,) of the gains    spread: (2 K,) variances of u, then of v [cells^2]
+    index: (K,) which of the prior, -1 for paths that are new
     noise_var, error_var    rounds: iterations    settled: whether the noise was reached and the directions settled
     """
 
@@ -119,6 +124,7 @@ class Found(NamedTuple):
     inclusion: Real
     variance: Real
     spread: Real
+    index: NDArray[np.int64]
     noise_var: float
     error_var: float
     rounds: int
@@ -169,6 +175,7 @@ def search(
     steps = 1 if late else settings.final_rounds
     model, settled = _settle(sensing, y, model, prior, steps)
     model, prior = _prune(sensing, y, *_merge(sensing, y, model, prior), settings.threshold)
+    model = _fit(sensing, y, model.u, model.v, prior, model.noise_var(sensing.rows[0]))
     return _weigh(sensing, model, prior, settings, rounds, reached and settled and not late)
 
 
@@ -201,13 +208,17 @@ def _vertex(before: float, at: float, after: float) -> float:
 
 
 def _fit(sensing: Sensing, y: Complex, u: Real, v: Real, prior: Prior, noise_var: float = 0.0) -> _Model:
-    """Fit the gains of paths by least squares, those with a prior power by ridge regression."""
+    """Fit the gains of paths; where the noise is told, by ridge regression with their prior powers.
+
+    The power of a new path is at most what explains all of y alone: that matters where beams cannot tell paths apart.
+    """
     paths = len(u)
     atoms, slopes = sensing.slopes(u[None], v[None])
     both = np.concatenate([atoms[0], slopes[0] * np.repeat(sensing.cell, paths)[:, None]])
     gram, matched = both.conj() @ both.T, both.conj() @ y
-    ridge = np.zeros(paths)
-    ridge[: len(prior.power)] = noise_var / prior.power
+    power = np.full(paths, sensing.rows[0] / sensing.energy[0].mean())
+    power[: len(prior.power)] = prior.power
+    ridge = noise_var / power
     own = gram[:paths, :paths]
     floor = _RANK * max(float(np.trace(own).real) / max(paths, 1), 1e-30)
     inverse: Any = np.linalg.inv(own + np.diag(ridge + floor))
@@ -233,7 +244,7 @@ def _settle(sensing: Sensing, y: Complex, model: _Model, prior: Prior, steps: in
     """Move all directions by Gauss-Newton steps until they settle; return whether they did."""
     paths, settled = len(model.u), not len(model.u)
     for _ in range(0 if settled else steps):
-        noise_var = model.noise_var(sensing.rows[0])
+        noise_var = model.noise_var(sensing.rows[0]) if len(prior.u) else 0.0  # needed by priors only
         curvature, descent = direction_curvature(model)
         pull, weight = _pull(sensing, model, prior, noise_var)
         diagonal = np.diag(curvature)
@@ -294,8 +305,8 @@ def _weigh(sensing: Sensing, model: _Model, prior: Prior, settings: Settings, ro
     spread = noise_var / 2 * np.linalg.inv(curvature + np.diag(weight + _RANK * max(curvature.max(initial=0), 1e-30)))
     inclusion, shrinkage = evidence(np.abs(model.gain) ** 2, variance, occam(curvature, noise_var), sensing, settings)
     known = len(prior.u)
-    inclusion[:known] = 1.0
-    shrinkage[:known] = 1.0
+    inclusion[:known] = expit(prior.log_odds + confirmation(model.gain[:known], variance[:known], prior.power))
+    shrinkage[:known] = 1.0  # the ridge has shrunk them
     error = found_error(sensing, model, inclusion, shrinkage, noise_var, spread)
     missed = missed_power(sensing, float(inclusion.sum()), noise_var, settings)
     return Found(
@@ -306,6 +317,7 @@ def _weigh(sensing: Sensing, model: _Model, prior: Prior, settings: Settings, ro
         inclusion,
         variance,
         spread.diagonal(),
+        np.concatenate([prior.index, np.full(len(model.u) - known, -1)]),
         noise_var,
         error + missed,
         rounds,
@@ -344,6 +356,14 @@ def evidence(power: Real, variance: Real, volume: Real, sensing: Sensing, settin
     return expit(odds), np.sum(share * shrink, axis=1) / share.sum(axis=1)
 
 
+def confirmation(gain: Complex, variance: Real, power: Real) -> Real:
+    """Return the log of how much likelier what was seen is if a path of known power is there.
+
+    gain, variance: (K,) posterior mean and variance of its gain    power: (K,) prior mean of |a|^2
+    """
+    return np.log(variance / power) + np.abs(gain) ** 2 / variance
+
+
 def found_error(
     sensing: Sensing, model: _Model, inclusion: Real, shrinkage: Real, noise_var: float, spread: Real
 ) -> float:
@@ -374,7 +394,7 @@ def missed_power(sensing: Sensing, found: float, noise_var: float, settings: Set
         Poisson with a Gamma-distributed rate, and a share p / (b + p) of all lies below a power p
     """
     energy = float(sensing.energy[0].mean())
-    scale, limit = PATH_POWER * float(sensing.rows[0]) / energy, MISSED * settings.threshold * noise_var / energy
+    scale, limit = PATH_POWER * float(sensing.rows[0]) / energy, settings.hidden * settings.threshold * noise_var / energy
     seen = scale / (scale + limit)
     paths = (CERTAINTY + found) / (CERTAINTY / settings.expected_paths + seen)
     return power_below(limit, scale, paths)
@@ -495,7 +515,6 @@ def compiled(module: Any, sensing: Sensing, operator: Operator, settings: Settin
         "settled": SETTLED,
         "freedom": FREEDOM,
         "path_power": PATH_POWER,
-        "missed": MISSED,
         "certainty": CERTAINTY,
         "rank": _RANK,
     }

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from beamslot.dsp.estimate import Budget
 from beamslot.dsp.turbo_vbi import TurboVbi
 from beamslot.frame import StreamInfo
 from beamslot.ports import ESTIMATE, RF_AXES, as_arrays, describe_estimate, operator_of
@@ -30,6 +31,6 @@ class TurboVbiEstimator(Block):
         self._estimator = TurboVbi(geometry, operator, **{name: getattr(self, name) for name in names})
         return describe_estimate(rf, geometry, self.max_paths)
 
-    def process(self, rf: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Estimate a batch of slots and users."""
-        return as_arrays(self._estimator.estimate(rf))
+    def process(self, rf: NDArray[Any], budget: Budget | None = None) -> dict[str, NDArray[Any]]:
+        """Estimate a batch of slots and users, within the time that there is."""
+        return as_arrays(self._estimator.estimate(rf, budget=budget))

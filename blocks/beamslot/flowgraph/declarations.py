@@ -100,6 +100,14 @@ class BlockOptions(BaseModel):
     restart: RestartForm | None = Field(
         None, description="what becomes of it when its process ends; absent: as options.parameters say"
     )
+    deadline: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="what slots may take from their capture to the end of the call, of a block that can be told to"
+        " stop; absent: as long as it likes",
+        json_schema_extra={"unit": "s"},
+    )
 
 
 BLOCK_KEYS = ("name", "id", "parameters", "states", *BlockOptions.model_fields)

@@ -161,6 +161,7 @@ class _Maker:
             places={**{key: node.place for key, node in nodes.items()}, **given.places},
             expressions=given.expressions,
             replicas=0 if options.replicas == "auto" else options.replicas,
+            deadline=options.deadline,
         )
         if self._draft.names.count(head.name) == 1:
             return spec

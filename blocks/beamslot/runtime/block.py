@@ -16,8 +16,12 @@ from beamslot.frame import Array, StreamInfo
 
 Arrays = Mapping[str, NDArray[Any]]
 
-RESERVED = ("slots", "source")
-"""What `process` may ask for besides its ports: the slots of the call (a range), and which stream of a many port."""
+RESERVED = ("slots", "source", "budget")
+"""What `process` may ask for besides its ports.
+
+The slots of the call (a range), which stream of a many port, and whom to ask whether time is up (None: without a
+deadline).
+"""
 
 
 class Port:

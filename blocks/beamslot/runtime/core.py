@@ -15,10 +15,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from beamslot.errors import BlockFailed, DtypeError, FlowgraphError, FrameError, ShapeError
-from beamslot.frame import Describe, Eos, Frame, Gap, StreamInfo
+from beamslot.errors import BlockFailed, CorruptFrame, DtypeError, FlowgraphError, FrameError, ShapeError
+from beamslot.frame import Describe, Eos, Frame, Gap, StreamInfo, encode
+from beamslot.frame.checks import tags as checked
 from beamslot.runtime.align import Hole, Item, Join, Queue, Slab, Window
 from beamslot.runtime.block import Block, In, Out, bind, describe_outputs, parameters_of
+from beamslot.runtime.budget import Budget
 from beamslot.runtime.graph import window_of
 from beamslot.runtime.place import DATA, END, Place, Standing, Tally
 from beamslot.runtime.record import Now, pack, unpack
@@ -45,6 +47,18 @@ class End:
 
 
 @dataclass(frozen=True)
+class Tagged:
+    """What `process` returns to tag the frames of its call: remarks that travel with them.
+
+    outputs: as `process` would return them, in an `End` where they are its last
+    tags: texts, numbers, truth values, None, or lists and mappings of these, by name
+    """
+
+    outputs: Any
+    tags: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Input:
     """One stream that enters a block: the port, the stream's name, and the edge that brings it."""
 
@@ -55,12 +69,16 @@ class Input:
 
 @dataclass(slots=True)
 class Step:
-    """What one call led to: items by output port; and the slots, their capture time and cost where it was a call."""
+    """What one call led to: items by output port; and the slots, their capture time and cost where it was a call.
+
+    cut_short: whether the block was told that time was up
+    """
 
     items: list[tuple[str, Item]] = field(default_factory=list[tuple[str, Item]])
     slots: range | None = None
     captured: int = 0
     nanoseconds: int = 0
+    cut_short: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,7 @@ class Core:
     resumed: where the block goes on after a restart, None at the first start
     poison: slots that are not worked on, as they end the block
     on_call: told the slots and the arrays by port before each call
+    deadline: what slots may take from their capture to the end of the call [s], for a block that asks for its budget
     sparse: whether other processes of the block take the slots that do not come here
     shared: before this slot all of these have noted what is finished; no restart goes back behind it
     through: before this slot, what was to come here has come
@@ -104,6 +123,7 @@ class Core:
         on_call: Callable[[range, Mapping[str, Any]], None] | None = None,
         now: Now | None = None,
         sparse: bool = False,
+        deadline: float | None = None,
     ) -> None:
         self.sparse, self.shared, self.through = sparse, 0, 0
         self.block, self.inputs = block, list(inputs)
@@ -137,6 +157,7 @@ class Core:
         size, hop = window_of(block)
         self._windows = [Window(size, hop) if size else None for _ in self._joins]
         self._asked: dict[str, Any] = dict.fromkeys(parameters_of(block.process))
+        self._deadline = None if deadline is None else round(deadline * 1e9)
         self._bound: list[dict[str, str]] = [{} for _ in inputs]
         self._outs = list(block.outputs.values())
         self.kept: deque[tuple[str, Frame | Gap]] = deque()
@@ -483,6 +504,8 @@ class Core:
             if self.cut and self.cut_at <= min(places[0].out) <= done:
                 self._want_nothing(places[0].out)
                 return
+            if self.ended and max(places[0].needed) < min(places[0].out) and not self.unmarked:
+                places[-1] = self._here(places[-1].state)  # the last windows are given up: nothing is needed again
         else:
             if self.sparse and downstream is not None:  # others have done what did not come here
                 end = self._ends[0]
@@ -556,7 +579,9 @@ class Core:
 
     def make(self, slots: range, captured: int) -> Step:
         """Let a source make some slots; the slots of the step are those that it made."""
-        given = {**self._asked, "slots": slots} if "slots" in self._asked else {}
+        given = self._asked.copy()
+        if "slots" in given:
+            given["slots"] = slots
         if self.poison and not self.poison.isdisjoint(slots):
             return self._pass_hole(0, Hole(slots.start, slots.stop, "poison", ()), counted=False)
         step = self._run(given, slots, captured)
@@ -597,8 +622,11 @@ class Core:
         if stop > first:
             self._consumed[number].add(first, stop)
 
-    def _run(self, given: Mapping[str, Any], named: range, captured: int) -> Step:
+    def _run(self, given: dict[str, Any], named: range, captured: int) -> Step:
         self.working_on, self.given = named, given
+        budget: Budget | None = None
+        if self._deadline is not None:
+            given["budget"] = budget = Budget(captured + self._deadline)
         begun = time.monotonic_ns()
         if self._now is not None:
             self._now.begin(named, begun)
@@ -614,6 +642,9 @@ class Core:
             step = Step(self._emit(made, named, captured), named, captured, spent)
         except Exception as error:
             raise self._failure(named, "", error) from error
+        if budget is not None and budget.spent:
+            step.cut_short = True
+            _tag(step.items, {"deadline": True})
         self.working_on, self.given = None, _NOTHING
         return step
 
@@ -622,13 +653,28 @@ class Core:
         return BlockFailed(self.name, slots, self.block.run.seed, f"{hook}{cause}{_written_at(error)}")
 
     def _emit(self, made: Any, named: range, captured: int) -> list[tuple[str, Item]]:
-        if isinstance(made, End):
+        kind = type(made)
+        if kind is Tagged:
+            tags = self._tags_of(made)
+            return _tag(self._emit(made.outputs, named, captured), tags)
+        if kind is End:
             return self._last(made.outputs, named, captured)
         if made is not None:
             return self._frames(made, named, captured, exact=True)
         if not self.inputs:
             return self._last(None, named, captured)
         return [(out.name, Gap(named.start, len(named), "filtered", captured)) for out in self._outs]
+
+    def _tags_of(self, made: Tagged) -> dict[str, Any]:
+        """Return tags as plain values that a frame can carry."""
+        if not self._outs:
+            raise ShapeError(f"{self.name}: process returned Tagged; it has no output and returns None")
+        try:
+            encode(Frame(0, 1, {}, tags=made.tags))
+            return checked(made.tags)
+        except CorruptFrame as error:
+            where = ", ".join(f"{self.name}.{out.name}" for out in self._outs)
+            raise CorruptFrame(f"{where}: {error}") from None
 
     def _last(self, made: Any, named: range, captured: int) -> list[tuple[str, Item]]:
         """The last frames, which may be shorter than the slots of the call, and the end of each output behind them."""
@@ -699,6 +745,14 @@ class Core:
 
 def _is_map(value: object) -> bool:
     return type(value) is dict or isinstance(value, Mapping)
+
+
+def _tag(items: list[tuple[str, Item]], tags: Mapping[str, Any]) -> list[tuple[str, Item]]:
+    """Add tags to the frames among some items, and return these."""
+    for _, item in items:
+        if isinstance(item, Frame):
+            item.tags = {**item.tags, **tags}
+    return items
 
 
 def _written_at(error: Exception) -> str:

@@ -17,6 +17,7 @@ from beamslot.errors import BadParam, FlowgraphError, PortMismatch, UnknownBlock
 from beamslot.frame import Array, StreamInfo
 from beamslot.frame.checks import MAX_COUNT, MAX_SLOT
 from beamslot.runtime.block import Block, In, Out, RunContext
+from beamslot.runtime.budget import deadline_misfit
 
 DEFAULT_WINDOW = 256
 """Slots that may be unacknowledged on an edge, unless the graph needs or the flowgraph says otherwise."""
@@ -110,12 +111,14 @@ class BlockSpec(Written):
     replicas: processes that share the work; 0 (`auto`): as many as the slot period wants, settled before launch, and
         one until then
     restart: what happens when its process ends
+    deadline: what slots may take from their capture to the end of the call [s]; None: as long as it likes
     """
 
     kind: type[Block]
     process: str = ""
     replicas: int = 1
     restart: Restart = Restart()
+    deadline: float | None = None
 
     @property
     def unit(self) -> str:
@@ -394,6 +397,8 @@ def _check_blocks(graph: Graph, complete: bool) -> Iterable[FlowgraphError]:
             yield from _check_replicas(graph, spec)
         except FlowgraphError as error:
             yield from error.causes
+        if misfit := deadline_misfit(spec.kind, spec.deadline):
+            yield BadParam(f"{_at(spec.places.get('deadline', spec.place))}{spec.name}: {misfit}")
         connected = graph.inputs_of(spec.name)
         # An edge that misses its block or port has its own message; the input that it was meant for needs none.
         astray = any(e.target not in graph.blocks for e in graph.edges) or any(

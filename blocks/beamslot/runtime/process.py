@@ -62,7 +62,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.process_time, self.end_to_end = Latency(), Latency()
-        self.slots = self.busy = 0
+        self.slots = self.busy = self.cut_short = 0
         self.mark_at = self.mark_cost = 0
         self.results: dict[str, Any] = {}
 
@@ -365,6 +365,8 @@ class Unit:
             meter, spent, core = self.meters[name], step.nanoseconds, seat.core
             meter.slots += len(step.slots)
             meter.busy += spent
+            if step.cut_short:
+                meter.cut_short += len(step.slots)
             self._spent += spent
             meter.process_time.add(spent)
             self.nows[name].end()
@@ -635,6 +637,7 @@ class Unit:
             "waits_for": core.waits_for() if state == "waiting" else [],
             "slots": self._sources[name] if not seat.inlets else meter.slots,
             "late": 0 if seat.inlets else self.clock.late,
+            "cut_short": meter.cut_short,
             "busy_ns": meter.busy,
             "process_time": list(meter.process_time.counts.items()),
             "end_to_end": list(meter.end_to_end.counts.items()),

@@ -32,6 +32,7 @@ def build(graph: Graph, statuses: Mapping[str, Status], seconds: float) -> dict[
             name: {
                 "slots": status["slots"],
                 **Latency(status["process_time"]).summary(),
+                "cut_short": status["cut_short"],
                 "busy_s": round(status["busy_ns"] * 1e-9, 6),
                 "restarts": status["restarts"],
                 "replicas": max(1, graph.blocks[name].replicas),
@@ -73,7 +74,7 @@ def together(past: Status, status: Status) -> dict[str, Any]:
         **status,
         "slots": status["slots"] if not status["inputs"] else past["slots"] + status["slots"],
         "results": status["results"] or past["results"],
-        **{key: past[key] + status[key] for key in ("late", "busy_ns", "refused", "errors")},
+        **{key: past[key] + status[key] for key in ("late", "cut_short", "busy_ns", "refused", "errors")},
         **{key: _merged(past[key], status[key]) for key in ("process_time", "end_to_end")},
     }
 
@@ -93,7 +94,10 @@ def _beside(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         "working_on": one["working_on"] or other["working_on"],
         "idle_ns": min(one["idle_ns"], other["idle_ns"]),
         "waits_for": one["waits_for"] or other["waits_for"],
-        **{key: one[key] + other[key] for key in ("slots", "late", "busy_ns", "refused", "errors", "restarts")},
+        **{
+            key: one[key] + other[key]
+            for key in ("slots", "late", "cut_short", "busy_ns", "refused", "errors", "restarts")
+        },
         **{key: _merged(one[key], other[key]) for key in ("process_time", "end_to_end")},
         "edges": [{**a, **{key: a[key] + b[key] for key in ("offered", "in_flight", "redelivered")}} for a, b in lists],
         "inputs": {edge: _added(known, other["inputs"][edge]) for edge, known in one["inputs"].items()},
@@ -159,9 +163,16 @@ def silent(edges: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def oddities(statuses: Mapping[str, Status]) -> list[str]:
-    """Return how many messages of strangers were refused; bad messages are told when they come."""
+    """Return how many messages of strangers were refused, and slots cut short; bad messages are told when they come."""
     refused = {name: status["refused"] for name, status in statuses.items() if status["refused"]}
-    return [f"{name}: refused {count} messages of strangers" for name, count in refused.items()]
+    short = {name: status for name, status in statuses.items() if status["cut_short"]}
+    return [
+        *(f"{name}: refused {count} messages of strangers" for name, count in refused.items()),
+        *(
+            f"{name}: {one['cut_short']} of {one['slots']} slots cut short by its deadline"
+            for name, one in short.items()
+        ),
+    ]
 
 
 def explain_stall(statuses: Mapping[str, Status], seconds: float) -> list[str]:

@@ -1,5 +1,6 @@
 """Run one block on arrays, with no process and no socket: the same core that runs in a graph."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from beamslot.errors import BadParam, DtypeError, FlowgraphError, ShapeError, Un
 from beamslot.frame import Array, Describe, Eos, Frame, Gap, StreamInfo
 from beamslot.runtime.align import Item
 from beamslot.runtime.block import Block, In, RunContext, bind
+from beamslot.runtime.budget import deadline_misfit
 from beamslot.runtime.core import Core, Input, Step
 from beamslot.runtime.graph import near
 
@@ -41,6 +43,7 @@ def run_block(
     seed: int = 0,
     name: str = "block",
     strict: bool = True,
+    deadline: float | None = None,
 ) -> Outcome:
     """Feed a block whole arrays, cut into frames of `burst` slots, and return what comes out, put together again.
 
@@ -49,25 +52,28 @@ def run_block(
         and the declaration of the port; those of other ports are passed over, so that all of a source can be given
     slots: how many a source is asked for
     strict: whether arrays that are not as described are refused; else they become gaps, as in a run
+    deadline: as in a flowgraph [s], for a block that asks for its budget; all slots count as captured at once, now
     raises what the block raises; ShapeError or DtypeError where the arrays do not fit the description, or none can be
         made up; UnknownPort, FlowgraphError or BadParam for ports and slots that are not there or not given
     """
     block.join_run(RunContext(name, seed))
-    _check_given(block, inputs or {}, slots)
+    _check_given(block, inputs or {}, slots, deadline)
     streams = list(_streams(block, inputs or {}))
-    core = Core(block, [Input(block.inputs[port], stream, f"{stream} > {name}.{port}") for port, stream, _ in streams])
+    edges = [Input(block.inputs[port], stream, f"{stream} > {name}.{port}") for port, stream, _ in streams]
+    core = Core(block, edges, deadline=deadline)
+    captured = 0 if deadline is None else time.monotonic_ns()
     outcome = Outcome(core=core)
     for index, (port, stream, arrays) in enumerate(streams):
         info = _info(block.inputs[port], stream, arrays, (infos or {}).get(port))
         if strict:
             bind(block.inputs[port], info, f"{name}.{port}")
             _check_arrays(port, arrays, info)
-        for item in frames(arrays, info, burst):
+        for item in frames(arrays, info, burst, captured):
             core.feed(index, item)
     try:
         if not streams:
             outcome.items += core.start()
-            _make(core, outcome, slots or 0, burst)
+            _make(core, outcome, slots or 0, burst, captured)
         while not core.ended and (step := core.step()) is not None:
             outcome.items += step.items
     finally:
@@ -120,8 +126,10 @@ def _info(port: In, stream: str, arrays: Arrays, given: StreamInfo | Mapping[str
     return given[stream]
 
 
-def _check_given(block: Block, inputs: Mapping[str, Any], slots: int | None) -> None:
+def _check_given(block: Block, inputs: Mapping[str, Any], slots: int | None, deadline: float | None) -> None:
     name = block.run.name
+    if misfit := deadline_misfit(type(block), deadline):
+        raise BadParam(f"{name}: {misfit}")
     for port in inputs:
         if port not in block.inputs:
             raise UnknownPort(f"{name} has no input {port!r}; {near(port, block.inputs)}")
@@ -134,7 +142,7 @@ def _check_given(block: Block, inputs: Mapping[str, Any], slots: int | None) -> 
         raise BadParam(f"{name}: a source makes as many slots as it is asked for; wanted slots=")
 
 
-def frames(arrays: Arrays, info: StreamInfo, burst: int) -> Iterator[Item]:
+def frames(arrays: Arrays, info: StreamInfo, burst: int, captured: int = 0) -> Iterator[Item]:
     """Yield the description, frames of `burst` slots, and the end; arrays without a slot axis come with every frame."""
     yield Describe("test", info)
     by_slot = _by_slot(arrays, info)
@@ -145,7 +153,7 @@ def frames(arrays: Arrays, info: StreamInfo, burst: int) -> Iterator[Item]:
         cut = {name: array[first : first + count] if name in by_slot else array[:] for name, array in arrays.items()}
         for array in cut.values():
             array.flags.writeable = False
-        yield Frame(first, count, cut, operator=operator)
+        yield Frame(first, count, cut, captured, operator=operator)
     yield Eos(total)
 
 
@@ -171,9 +179,9 @@ def _named(port: In, given: Any) -> Arrays:
     return given if isinstance(given, Mapping) else {port.name: np.asarray(given)}  # pyright: ignore
 
 
-def _make(core: Core, outcome: Outcome, slots: int, burst: int) -> None:
+def _make(core: Core, outcome: Outcome, slots: int, burst: int, captured: int) -> None:
     for first in range(0, slots, burst):
-        step: Step = core.make(range(first, min(first + burst, slots)), 0)
+        step: Step = core.make(range(first, min(first + burst, slots)), captured)
         outcome.items += step.items
         if core.ended:
             return

@@ -124,6 +124,7 @@ class Wiring:
             on_call=on_call and partial(on_call, name),
             now=self._nows.get(name),
             sparse=spec.replicas > 1,
+            deadline=spec.deadline,
         )
 
     def _connect(self, name: str, seat: Seat) -> None:
