@@ -27,6 +27,7 @@ CATALOGUE: dict[str, str] = {
     "combiner": "beamslot.beamformers.combiner:Combiner",
     "compare_sink": "beamslot.sinks.compare_sink:CompareSink",
     "gw_sc_vbi": "beamslot.estimators.gw_sc_vbi:GwScVbiEstimator",
+    "gw_tracker": "beamslot.estimators.gw_tracker:GwTrackerEstimator",
     "head": "beamslot.sinks.head:Head",
     "jsonl_sink": "beamslot.sinks.jsonl_sink:JsonlSink",
     "nmse_sink": "beamslot.sinks.nmse_sink:NmseSink",

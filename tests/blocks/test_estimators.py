@@ -10,7 +10,7 @@ from beamslot.dsp.omp import Omp
 from beamslot.errors import PortMismatch
 from beamslot.runtime.testing import run_block
 
-ESTIMATORS = ["gw_sc_vbi", "nomp", "omp", "oracle_ls", "oracle_mmse", "sc_vbi", "turbo_vbi", "vp_nomp"]
+ESTIMATORS = ["gw_sc_vbi", "gw_tracker", "nomp", "omp", "oracle_ls", "oracle_mmse", "sc_vbi", "turbo_vbi", "vp_nomp"]
 
 
 @pytest.mark.parametrize("block_id", ESTIMATORS)

@@ -19,6 +19,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "combiner": {"antennas_per_chain": 3, "groups": 2},
     "compare_sink": {},
     "gw_sc_vbi": {},
+    "gw_tracker": {"max_paths": 6},
     "head": {"slots": 7},
     "jsonl_sink": {},
     "nmse_sink": {},

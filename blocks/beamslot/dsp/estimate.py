@@ -60,8 +60,17 @@ def spoilt() -> Slot:
     return Slot(none.astype(complex), none, none, none.astype(bool), np.nan, np.nan, 0, False)
 
 
-def collect(slots: list[Slot], geometry: Geometry, max_paths: int, batch: tuple[int, ...]) -> Estimate:
-    """Return the slots of a batch as one estimate, its channels rendered from the paths."""
+def collect(
+    slots: list[Slot],
+    geometry: Geometry,
+    max_paths: int,
+    batch: tuple[int, ...],
+    channel: NDArray[np.complex64] | None = None,
+) -> Estimate:
+    """Return the slots of a batch as one estimate.
+
+    channel: (slot, y, z); None to render them from the paths
+    """
 
     def paths(name: str, dtype: type[np.generic]) -> NDArray[Any]:
         table = np.zeros((len(slots), max_paths), dtype)
@@ -76,7 +85,7 @@ def collect(slots: list[Slot], geometry: Geometry, max_paths: int, batch: tuple[
     gain, u, v = paths("gain", np.complex64), paths("u", np.float32), paths("v", np.float32)
     mask = paths("mask", np.bool_)
     return Estimate(
-        channel=render(gain, u, v, geometry, mask),
+        channel=render(gain, u, v, geometry, mask) if channel is None else channel.reshape(*batch, *channel.shape[1:]),
         gain=gain,
         u=u,
         v=v,

@@ -26,9 +26,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from beamslot.dsp import kernel
 from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of, spoilt
-from beamslot.dsp.sensing import Real, Sensing, joint_sensing, normalised
-from beamslot.dsp.vp_nomp import Found, Prior, Settings, search
+from beamslot.dsp.geometry import render
+from beamslot.dsp.sensing import Real, Sensing, joint_sensing
+from beamslot.dsp.vp_nomp import Found, Prior, Settings, compiled, search
 from beamslot.frame import Geometry, Operator
 
 SURVIVAL = 0.99
@@ -69,8 +71,8 @@ class Tracks:
     slots: int = 0
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all of it as arrays and numbers."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """Return all of it as arrays, which do not change any more, and a number."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"drift": self.drift.copy()}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> "Tracks":
@@ -83,7 +85,7 @@ class GwTracker:
 
     geometry: the array    operator: what compressed the channel
     users: channels that are tracked side by side
-    max_paths, threshold, expected_paths, guard: see `vp_nomp`; the threshold is of new paths
+    max_paths, threshold, expected_paths, guard, variant: see `vp_nomp`; the threshold is of new paths
     raises ShapeError when the operator does not fit the array, BadParam
     """
 
@@ -97,6 +99,7 @@ class GwTracker:
         threshold: float = 8.5,
         expected_paths: float = 10.0,
         guard: float = 0.045,
+        variant: str | None = None,
     ) -> None:
         self.settings = Settings(max_paths, ROUNDS, 3, threshold, expected_paths, HIDDEN)
         self._first = self.settings._replace(max_rounds=FIRST_ROUNDS)
@@ -106,6 +109,12 @@ class GwTracker:
         )
         self.geometry, self.operator = geometry, operator
         self.sensing = joint_sensing(geometry, operator, guard)
+        self._active = operator.group >= 0
+        module = kernel.load(variant)
+        if module is not None:
+            self._kernel = compiled(module, self.sensing, operator, self.settings)
+            self._first_kernel = compiled(module, self.sensing, operator, self._first)
+        self._search = self._numpy if module is None else self._compiled
         self.tracks = [Tracks() for _ in range(users)]
 
     def estimate(self, observation: NDArray[Any], budget: Budget | None = None) -> Estimate:
@@ -114,21 +123,32 @@ class GwTracker:
         observation: (slot, user, y, chain) complex64 [sqrt(W)]
         raises ShapeError for another shape
         """
-        slots = slots_of("gw_tracker", observation, self.operator.weights.shape[:2])
-        users = observation.shape[-3]
-        found = [self._slot(one, self.tracks[index % users], budget) for index, one in enumerate(slots)]
-        return collect(found, self.geometry, self.settings.max_paths, observation.shape[:-2])
+        slots = np.ascontiguousarray(slots_of("gw_tracker", observation, self.operator.weights.shape[:2]), np.complex64)
+        users, batch = observation.shape[-3], observation.shape[:-2]
+        channel = np.empty((len(slots), self.geometry.n_y, self.geometry.n_z), np.complex64)
+        found = [self._slot(one, self.tracks[index % users], channel[index], budget) for index, one in enumerate(slots)]
+        return collect(found, self.geometry, self.settings.max_paths, batch, channel)
 
-    def _slot(self, observation: NDArray[Any], tracks: Tracks, budget: Budget | None) -> Slot:
-        rows, scale = normalised(self.sensing.gather(observation), self.sensing)
-        if not np.isfinite(scale[0]) or not scale[0]:
+    def skip(self, slots: int) -> None:
+        """Take the tracks on by slots that nothing was seen of."""
+        for tracks in self.tracks:
+            tracks.var_u = tracks.var_u + slots * tracks.drift[0]
+            tracks.var_v = tracks.var_v + slots * tracks.drift[1]
+            exists = SURVIVAL**slots / (1 + np.exp(-tracks.log_odds))
+            tracks.log_odds = np.log(exists / (1 - exists))
+
+    def _slot(
+        self, observation: NDArray[np.complex64], tracks: Tracks, channel: NDArray[np.complex64], budget: Budget | None
+    ) -> Slot:
+        own = observation[self._active]
+        power = float(np.vdot(own, own).real) / float(self.sensing.rows[0])
+        if not np.isfinite(power) or not power:
+            channel[:] = 0
             return spoilt()
-        power = float(scale[0]) ** 2
-        prior = predict(tracks, self.sensing, power)
-        settings = self.settings if tracks.slots else self._first
-        found = search(rows[0], self.sensing, settings, prior, budget)
+        prior = predict(tracks, power)
+        found = self._search(observation, np.sqrt(power), prior, not tracks.slots, channel, budget)
         update(tracks, prior, found, self.sensing, power)
-        gain = scale[0] * self.sensing.from_middle((found.gain * found.weight)[None], found.u[None], found.v[None])[0]
+        gain = np.sqrt(power) * self.sensing.from_middle(found.gain * found.weight, found.u, found.v)
         order = np.argsort(-np.abs(gain), kind="stable")
         return Slot(
             gain[order],
@@ -141,8 +161,53 @@ class GwTracker:
             found.settled,
         )
 
+    def _numpy(
+        self,
+        observation: NDArray[np.complex64],
+        scale: float,
+        prior: Prior,
+        first: bool,
+        channel: NDArray[np.complex64],
+        budget: Budget | None,
+    ) -> Found:
+        rows = self.sensing.gather(observation)[0] / scale
+        found = search(rows, self.sensing, self._first if first else self.settings, prior, budget)
+        gain = scale * self.sensing.from_middle(found.gain * found.weight, found.u, found.v)
+        channel[:] = render(gain, found.u, found.v, self.geometry)
+        return found
 
-def predict(tracks: Tracks, sensing: Sensing, power: float) -> Prior:
+    def _compiled(
+        self,
+        observation: NDArray[np.complex64],
+        scale: float,
+        prior: Prior,
+        first: bool,
+        channel: NDArray[np.complex64],
+        budget: Budget | None,
+    ) -> Found:
+        known = np.array(prior[:6], np.float64)
+        which = self._first_kernel if first else self._kernel
+        numbers, gain, origin, noise_var, error_var, rounds, settled = which.search(
+            observation, scale, known, channel, budget
+        )
+        u, v, weight, inclusion, variance = numbers[:5]
+        return Found(
+            u,
+            v,
+            gain,
+            weight,
+            inclusion,
+            variance,
+            numbers[5:].reshape(-1),
+            origin,
+            noise_var,
+            error_var,
+            rounds,
+            settled,
+        )
+
+
+def predict(tracks: Tracks, power: float) -> Prior:
     """Return the prior of a slot: directions less certain by the drift, existence by what may have ended.
 
     power: mean power of the observation, the unit of the slot [W]
@@ -161,8 +226,8 @@ def predict(tracks: Tracks, sensing: Sensing, power: float) -> Prior:
 
 def update(tracks: Tracks, prior: Prior, found: Found, sensing: Sensing, power: float) -> None:
     """Take the tracks on by what was found in a slot: learn drift and powers, let tracks be born and die."""
-    old = found.index >= 0
-    which = found.index[old]
+    old = found.origin >= 0
+    which = found.origin[old]
     learn_drift(tracks, prior, found, sensing)
     odds = np.log(found.inclusion / np.maximum(1 - found.inclusion, 1e-300))
     age = np.ones(len(found.u))
@@ -187,8 +252,8 @@ def learn_drift(tracks: Tracks, prior: Prior, found: Found, sensing: Sensing) ->
     The update moves a direction by K times its innovation, K = 1 - P / P_predicted, and the innovation has the
     variance P_predicted / K: so (move / K)^2 - P_predicted / K + q^2 has the mean q^2.
     """
-    old = found.index >= 0
-    which, half = found.index[old], len(found.u)
+    old = found.origin >= 0
+    which, half = found.origin[old], len(found.u)
     share = max(1 / (tracks.slots + 1), 1 / MEMORY)
     for axis, (now, before, precision, spread) in enumerate(
         (

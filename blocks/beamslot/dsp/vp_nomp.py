@@ -25,7 +25,6 @@ Hansen, Fleury, IEEE TSP 65(20), 2017) the weights, variable projection is Golub
 This is the reference, and what runs where nothing could be compiled; `kernel/vp_nomp.cpp` is the same, made fast.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,13 +79,12 @@ class Settings(NamedTuple):
     hidden: float = 1.25
 
 
-@dataclass(frozen=True, eq=False)
-class Prior:
+class Prior(NamedTuple):
     """What is known of the first paths before the slot: nothing of those found in it.
 
     u, v: (K,) expected directions    precision_u, precision_v: (K,) of them, 1 / variance [1 / cell^2]
     power: (K,) prior mean of |a|^2, relative to the mean power of an observation
-    log_odds: (K,) that they exist    index: (K,) which they are
+    log_odds: (K,) that they exist    origin: (K,) which they are
     """
 
     u: Real
@@ -95,17 +93,18 @@ class Prior:
     precision_v: Real
     power: Real
     log_odds: Real
-    index: NDArray[np.int64]
+    origin: NDArray[np.int64]
 
     @classmethod
     def none(cls) -> "Prior":
         """Return the prior of a slot that stands alone."""
-        return cls(*np.zeros((6, 0)), np.zeros(0, np.int64))
+        none = np.zeros(0)
+        return cls(none, none, none, none, none, none, none.astype(np.int64))
 
     def take(self, keep: NDArray[np.bool_]) -> "Prior":
         """Return the prior of some of the paths; `keep` may be longer, for paths without one."""
         kept = keep[: len(self.u)]
-        return Prior(*(getattr(self, name)[kept] for name in self.__dataclass_fields__))
+        return Prior._make(array[kept] for array in self)
 
 
 class Found(NamedTuple):
@@ -113,7 +112,7 @@ class Found(NamedTuple):
 
     u, v, gain: (K,) least squares    weight: (K,) what the gain is to be multiplied with
     inclusion: (K,) pi    variance: (K,) of the gains    spread: (2 K,) variances of u, then of v [cells^2]
-    index: (K,) which of the prior, -1 for paths that are new
+    origin: (K,) which of the prior, -1 for paths that are new
     noise_var, error_var    rounds: iterations    settled: whether the noise was reached and the directions settled
     """
 
@@ -124,7 +123,7 @@ class Found(NamedTuple):
     inclusion: Real
     variance: Real
     spread: Real
-    index: NDArray[np.int64]
+    origin: NDArray[np.int64]
     noise_var: float
     error_var: float
     rounds: int
@@ -317,7 +316,7 @@ def _weigh(sensing: Sensing, model: _Model, prior: Prior, settings: Settings, ro
         inclusion,
         variance,
         spread.diagonal(),
-        np.concatenate([prior.index, np.full(len(model.u) - known, -1)]),
+        np.concatenate([prior.origin, np.full(len(model.u) - known, -1)]),
         noise_var,
         error + missed,
         rounds,
@@ -394,7 +393,10 @@ def missed_power(sensing: Sensing, found: float, noise_var: float, settings: Set
         Poisson with a Gamma-distributed rate, and a share p / (b + p) of all lies below a power p
     """
     energy = float(sensing.energy[0].mean())
-    scale, limit = PATH_POWER * float(sensing.rows[0]) / energy, settings.hidden * settings.threshold * noise_var / energy
+    scale, limit = (
+        PATH_POWER * float(sensing.rows[0]) / energy,
+        settings.hidden * settings.threshold * noise_var / energy,
+    )
     seen = scale / (scale + limit)
     paths = (CERTAINTY + found) / (CERTAINTY / settings.expected_paths + seen)
     return power_below(limit, scale, paths)
