@@ -30,6 +30,12 @@ def small() -> dict[str, Any]:
     return estimators.measure(12, settings=(Setting(15.0, 3), Setting(5.0, 4)), array=SMALL)
 
 
+@pytest.fixture(scope="module")
+def dense() -> list[dict[str, Any]]:
+    """The products with a dense dictionary of the small array."""
+    return arithmetic.dense(3, SMALL)
+
+
 def finite(value: Any) -> bool:
     numbers = value if isinstance(value, list) else [value]
     return all(number is None or isinstance(number, str) or math.isfinite(number) for number in numbers)
@@ -42,7 +48,7 @@ def test_every_estimator_has_a_row_in_every_setting(small: dict[str, Any]) -> No
     for row in rows:
         assert set(FIELDS) <= set(row)
         assert all(finite(value) for value in row.values()), row
-        assert 0 < row["core_median_ms"] <= 1.2 * row["median_ms"] + 0.1
+        assert 0 < row["core_median_ms"] <= 1.5 * row["median_ms"] + 0.1
         assert row["slots"] == (12 if row["estimator"] != "turbo_vbi" else 2)
         assert row["p99_ms"] is None  # twelve slots have no 99th percentile
     assert small["peak_gflops"] > 0
@@ -62,23 +68,24 @@ def test_the_forms_of_the_kernel_are_told_apart_and_counted(small: dict[str, Any
     assert [row["variant"] for row in forms] == [*kernel.variants()]
     for row in forms:
         assert row["mflop"] > 0
-        assert row["of_peak"] == pytest.approx(row["mflop"] / row["median_ms"] / small["peak_gflops"])
+        assert row["of_peak"] == pytest.approx(row["mflop"] / row["core_median_ms"] / small["peak_gflops"])
         assert row["nmse_db"] == pytest.approx(forms[-1]["nmse_db"], abs=0.5)
 
 
 def test_limits_and_ratios_are_of_the_first_setting(small: dict[str, Any]) -> None:
     rows = {(row["name"], row["peer"]): row for row in small["limits"]}
-    assert rows["gw_sc_vbi_as_printed_time", "sc_vbi"]["wanted"] == pytest.approx(1 / 3)
-    assert rows["gw_sc_vbi_robust_time", "sc_vbi"]["wanted"] == 2
+    assert rows["gw_sc_vbi_as_printed_core_time", "sc_vbi"]["wanted"] == pytest.approx(1 / 3)
+    assert rows["gw_sc_vbi_robust_core_time", "sc_vbi"]["wanted"] == 2
     assert rows["vp_nomp_numpy_median", "limit"]["peer_value"] == 5
     best = f"vp_nomp_{kernel.variants()[0]}"
-    assert {(f"{best}_time", "omp_grid"), (f"{best}_time", "omp_refined")} <= set(rows)
+    assert {(f"{best}_core_time", "omp_grid"), (f"{best}_core_time", "omp_refined")} <= set(rows)
     for row in small["limits"]:
         assert list(row) == LIMITS
         assert all(finite(value) for value in row.values())
         assert row["value"] > 0
     first = next(row for row in small["rows"] if row["estimator"] == "vp_nomp_numpy")
-    assert rows["vp_nomp_numpy_median", "limit"]["value"] == first["median_ms"]
+    for kind in ("median", "core_median"):
+        assert rows[f"vp_nomp_numpy_{kind}", "limit"]["value"] == first[f"{kind}_ms"]
 
 
 def test_a_p99_stands_beside_what_the_machine_leaves() -> None:
@@ -96,10 +103,16 @@ def test_a_p99_stands_beside_what_the_machine_leaves() -> None:
 
 def test_ratios_are_those_of_the_slots_that_both_worked() -> None:
     ours, peer = estimators.Seen(), estimators.Seen()
-    ours.wall = {0: 1.0, 1: 100.0, 2: 4.0}
-    peer.wall = {0: 2.0, 2: 4.0}
+    ours.cpu = {0: 1.0, 1: 100.0, 2: 4.0}
+    peer.cpu = {0: 2.0, 2: 4.0}
     row = estimators._against("a", "b", 2.0, {"a": ours, "b": peer})
-    assert (row["name"], row["value"], row["peer_value"], row["ratio"], row["runs"]) == ("a_time", 2500, 3000, 0.75, 2)
+    assert (row["name"], row["value"], row["peer_value"], row["ratio"], row["runs"]) == (
+        "a_core_time",
+        2500,
+        3000,
+        0.75,
+        2,
+    )
 
 
 def test_turns_go_bout_by_bout_and_only_frequent_takers_warm_up() -> None:
@@ -133,8 +146,8 @@ def test_a_slot_asks_for_more_arithmetic_with_more_of_anything() -> None:
     assert arithmetic.flops(Array(), 0, 0) > 0
 
 
-def test_products_with_a_dense_dictionary_are_compared_with_the_table_of_the_paper() -> None:
-    rows = {row["method"]: row for row in arithmetic.dense(3, SMALL)}
+def test_products_with_a_dense_dictionary_are_compared_with_the_table_of_the_paper(dense: list[dict[str, Any]]) -> None:
+    rows = {row["method"]: row for row in dense}
     assert rows["omp"]["ratio_to_omp"] == pytest.approx(1)
     assert rows["sc_vbi"]["paper_ratio_to_omp"] == pytest.approx(12.8 / 2.1)
     assert rows["gw_sc_vbi"]["product"] == f"2 of {128 * 36 // 2} x {16 * 4 // 2}"
@@ -159,7 +172,7 @@ def test_growth_varies_one_thing_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
         *(("N_y", 16), ("M", 24), ("paths", 3)),
         *(("batch", 1), ("batch", 4)),
     ]
-    assert all(math.isfinite(row["median_ms"]) and row["median_ms"] > 0 for row in rows)
+    assert all(math.isfinite(row["median_ms"]) and row["core_median_ms"] > 0 for row in rows)
     assert next(row for row in rows if (row["what"], row["value"]) == ("batch", 1))["ratio"] == pytest.approx(1)
 
 
@@ -175,8 +188,10 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert "5 dB, 22 paths: 2 of 2 slots" in said.err
 
 
-def test_people_get_tables_and_a_plot(small: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
-    figures.show({"cores": 2}, {**small, "dense": arithmetic.dense(3, SMALL)})
+def test_people_get_tables_and_a_plot(
+    small: dict[str, Any], dense: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], tmp_path: Any
+) -> None:
+    figures.show({"cores": 2}, {**small, "dense": dense})
     said = capsys.readouterr().out
     for text in ("15 dB, 3 paths", "5 dB, 4 paths", "turbo_vbi", "Limits and peers", "SNR per antenna", "cores 2"):
         assert text in said

@@ -30,7 +30,8 @@ def test_the_main_job_gives_the_estimators_their_order() -> None:
     judged = run("demo.yml", 100).sinks["nmse"]
     assert judged["gw_sc_vbi"]["draws"] == 100
     assert judged["gw_sc_vbi"]["nmse_db"] <= -15.0
-    assert judged["oracle"]["nmse_db"] < judged["crb"]["nmse_db"] < judged["gw_sc_vbi"]["nmse_db"]
+    assert judged["oracle"]["nmse_db"] < judged["crb"]["nmse_db"] < judged["vp_nomp"]["nmse_db"]
+    assert judged["vp_nomp"]["nmse_db"] < judged["gw_sc_vbi"]["nmse_db"]
     assert judged["gw_sc_vbi"]["nmse_db"] < judged["omp"]["nmse_db"]
 
 
@@ -57,6 +58,16 @@ def test_the_lab_loses_slots_on_its_lossy_edge_alone_and_keeps_its_judgement_thr
         assert {(e["offered"], e["acknowledged"], e["in_flight"]) for e in lossless} == {(60, 60, 0)}
         assert display["offered"] == display["acknowledged"] + display["dropped"].get("latest", 0) == 60
         assert report.sinks["display"]["slots"] == display["acknowledged"]
+
+
+def test_real_time_loses_nothing_that_is_lossless_and_the_tracker_gains_by_earlier_slots() -> None:
+    report = beamslot.run(FLOWGRAPHS / "realtime.yml", slots=400)
+    judged = report.sinks["nmse"]
+    dropped = {edge["edge"]: edge["dropped"] for edge in report.edges if edge["dropped"]}
+    assert set(dropped) <= {"combiner.rf > gw_sc_vbi.rf", "gw_sc_vbi.estimate > nmse.estimate"}
+    assert {edge["in_flight"] for edge in report.edges} == {0}
+    assert judged["fast"]["nmse_db"] < -18
+    assert judged["tracker"]["nmse_db"] < judged["fast"]["nmse_db"] - 1
 
 
 def test_every_shipped_graph_is_run_here() -> None:

@@ -89,10 +89,10 @@ def _step(k: float) -> float:
 def dense(slots: int, array: Array | None = None) -> list[dict[str, Any]]:
     """Return what the products with one shared dense dictionary take, for ratios like those of the paper's Table I.
 
-    Only the product is timed, on one core in complex64, median over runs that take turns; how many a slot needs is
-    what OMP (on the grid) and SC-VBI took here, SC-VBI two an iteration (Xi mu and Xi^H r). GW-SC-VBI counts as many
-    iterations as SC-VBI in its groups, each group with its own rows and its own part of the grid, and nothing for the
-    joint stage, whose matrix has a few columns only. No estimator of beamslot builds a dictionary.
+    Only the product is timed, in complex64: the median time on the core over runs that take turns. How many a slot
+    needs is what OMP (on the grid) and SC-VBI took here, SC-VBI two an iteration (Xi mu and Xi^H r). GW-SC-VBI counts
+    as many iterations as SC-VBI in its groups, each group with its own rows and its own part of the grid, and nothing
+    for the joint stage, whose matrix has a few columns only. No estimator of beamslot builds a dictionary.
     """
     array = array or Array()
     draws = make(array, Setting(), slots)
@@ -110,9 +110,9 @@ def dense(slots: int, array: Array | None = None) -> list[dict[str, Any]]:
     seen: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(max(slots, 3)):
         for name, work in works.items():
-            before = time.perf_counter()
+            before = time.process_time()
             work()
-            seen[name].append((time.perf_counter() - before) * 1e3)
+            seen[name].append((time.process_time() - before) * 1e3)
     ms = {name: statistics.median(times) for name, times in seen.items()}
     omp = float(Omp(array.geometry, draws.operator, zoom=0).estimate(draws.observation).iterations.mean()) + 1
     vbi = 2 * float(ScVbi(array.geometry, draws.operator).estimate(draws.observation).iterations.mean())

@@ -20,7 +20,7 @@ BOUNDS = {"crb_db": ("CRB", "--"), "oracle_ls_db": ("oracle LS", "-."), "oracle_
 
 NOTES = (
     f"dB: {SNR}; NMSE over draws, on all antennas; bounds over the same draws; one core, one slot a call",
-    "core: while the thread had the core; p99: '-' under 100 slots; Mflop: by the formula in bench/arithmetic.py",
+    "core: while it had a core, as in ratios; p99: '-' under 100 slots; Mflop: by the formula in bench/arithmetic.py",
     "wanted: the largest ratio that is promised",
 )
 
@@ -51,9 +51,9 @@ def _sheets(found: Mapping[str, Any]) -> Iterable[Sheet]:
         keys = ("name", "value", "unit", "peer", "peer_value", "ratio", "wanted", "runs")
         yield _table("Limits and peers", heads, keys, found["limits"])
     if found.get("growth"):
-        keys = ("what", "value", "median_ms", "ratio", "rounds", "paths_found", "mflop")
+        keys = ("what", "value", "median_ms", "core_median_ms", "ratio", "rounds", "paths_found", "mflop")
         title = "vp_nomp, one thing varied at a time"
-        heads = ("what", "value", "ms a slot", "ratio", "rounds", "paths found", "Mflop")
+        heads = ("what", "value", "ms a slot", "core ms", "ratio", "rounds", "paths found", "Mflop")
         yield _table(
             title,
             heads,

@@ -653,11 +653,10 @@ class Core:
         return BlockFailed(self.name, slots, self.block.run.seed, f"{hook}{cause}{_written_at(error)}")
 
     def _emit(self, made: Any, named: range, captured: int) -> list[tuple[str, Item]]:
-        kind = type(made)
-        if kind is Tagged:
+        if type(made) is Tagged:
             tags = self._tags_of(made)
             return _tag(self._emit(made.outputs, named, captured), tags)
-        if kind is End:
+        if type(made) is End:
             return self._last(made.outputs, named, captured)
         if made is not None:
             return self._frames(made, named, captured, exact=True)

@@ -53,6 +53,9 @@ CALLS_BETWEEN_POLLS = 64
 WORK_BETWEEN_POLLS = 1_000_000
 """What calls may take together before the sockets are looked at again [ns]."""
 
+GIVE_WAY = 10
+"""How nice a process is that only lossy edges lead to."""
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt."""
 
@@ -690,6 +693,13 @@ def _keep_memory() -> None:
     gc.freeze()  # what is loaded by now stays, and need not be looked through again
 
 
+def _give_way(plan: Plan) -> None:
+    """Let blocks that take what they can get, over lossy edges alone, leave the processor to those that must keep up."""
+    incoming = [edge for edge in plan.graph.edges if edge.target in plan.blocks and edge.source not in plan.blocks]
+    if incoming and not any(edge.lossless for edge in incoming):
+        os.nice(GIVE_WAY)
+
+
 def _allow_files() -> None:
     """Allow as many open files as may be: libzmq aborts where it cannot take a connection."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -702,6 +712,7 @@ def main(plan: Plan, control: Control, record: Record, nows: Mapping[str, Now]) 
         signal.signal(number, signal.SIG_IGN)
     _keep_memory()
     _allow_files()
+    _give_way(plan)
     unit: Unit | None = None
     try:
         unit = Unit(plan, control, record, nows)
