@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from beamslot.dsp.estimate import Estimate
+from beamslot.dsp.estimate import Estimate, outside
 from beamslot.errors import PortMismatch
 from beamslot.frame import Array, Geometry, Operator, StreamInfo
+from beamslot.runtime import Tagged
 
 FIELD_AXES = "slot user y z"
 RF_AXES = "slot user y chain"
@@ -58,3 +59,13 @@ def describe_estimate(info: StreamInfo, geometry: Geometry, paths: int) -> Strea
 def as_arrays(estimate: Estimate) -> dict[str, NDArray[Any]]:
     """Return an estimate as the arrays of an output port."""
     return {name: getattr(estimate, name) for name in ESTIMATE}
+
+
+def as_outputs(estimate: Estimate, operator: Operator, slots: range) -> dict[str, NDArray[Any]] | Tagged:
+    """Return an estimate as arrays of an output port, tagged with the slots that have paths outside of the interval.
+
+    estimate: (slot, user, ...)    slots: of the call
+    """
+    arrays = as_arrays(estimate)
+    flagged = np.flatnonzero(outside(estimate, operator.interval).any(axis=1)).tolist()
+    return Tagged(arrays, {"outside": [slots[index] for index in flagged]}) if flagged else arrays

@@ -53,7 +53,8 @@ class Kernel {
         p.second_peak = number("second_peak"), p.longest_step = number("longest_step"), p.damping = number("damping");
         p.merge = number("merge"), p.settled = number("settled"), p.freedom = number("freedom");
         p.path_power = number("path_power"), p.hidden = number("hidden"), p.certainty = number("certainty");
-        p.rank = number("rank");
+        p.rank = number("rank"), p.twin = number("twin"), p.neighbour = number("neighbour");
+        p.silence = number("silence");
         if (p.max_paths < 1 || p.max_paths > 64 || p.powers < 2 || p.powers > 32 || p.grid_u.empty() || p.grid_v.empty())
             throw nb::value_error("max_paths, powers or a grid out of range");
         search_ = VARIANT::make(p);

@@ -21,7 +21,7 @@ struct Problem {
     // Settings and constants of beamslot.dsp.vp_nomp.
     int max_paths, max_rounds, final_rounds, powers, apart;
     double threshold, expected_paths, second_peak, longest_step, damping, merge, settled, freedom, path_power, hidden,
-        certainty, rank;
+        certainty, rank, twin, neighbour, silence;
 
     int n_z() const { return chains * antennas; }
 };

@@ -18,6 +18,7 @@ using cf = std::complex<float>;
 
 constexpr double TAU = 6.283185307179586476925;
 constexpr int STRIDE = 8;
+constexpr float NOTHING = -std::numeric_limits<float>::infinity();
 
 // exp(2 pi j d (element - middle) coordinate_k) for all elements, a path a lane.
 class Line {
@@ -115,7 +116,8 @@ class Searcher final : public Search {
     void merge();
     void prune();
     void keep(const std::vector<char> &kept);
-    int correlate(double least, Peak *peaks);
+    int correlate(Peak *peaks);
+    void tell_apart(int old);
     void transform();
     std::pair<float, int> largest(int row, int column) const;
     void weigh(Found &found);
@@ -133,7 +135,7 @@ class Searcher final : public Search {
     std::vector<int> idle_;
     std::vector<cf> rotation_, turned_;
     std::vector<cf> weight_, slope_; // (table, chain, antenna), the latter times j 2 pi d (z - middle) cell_v
-    Table grid_, work_, twiddle_, product_, unseen_;
+    Table grid_, work_, twiddle_, product_, unseen_, score_, toll_;
     std::vector<char> seen_;
     std::vector<float> top_; // of each row of scores
     std::vector<int> place_;
@@ -251,6 +253,10 @@ Searcher::Searcher(const Problem &problem)
         place_.push_back(place);
     }
     unseen_ = Table(points, rows);
+    score_ = Table(points, rows);
+    toll_ = Table(1, rows);
+    for (int r = 0; r < width_; ++r) // lanes beyond the grid never win
+        toll_[0].re[r] = r < rows ? float(std::log(largest / std::max(energy[r], p_.faintest * largest))) : 0.0f;
     seen_.assign(points, 1);
     top_.assign(points, 0.0f);
     for (int i = 0; i < points; ++i)
@@ -424,7 +430,7 @@ double Searcher::noise_var() {
     subtract();
     double energy = 0;
     for (cf x : residual_) energy += double(std::norm(x));
-    return energy / std::max(p_.rows - 2.0 * paths_, 1.0);
+    return std::max(energy / std::max(p_.rows - 2.0 * paths_, 1.0), p_.silence);
 }
 
 double Searcher::pull(int along, int path, double noise_var, double &weight) const {
@@ -578,6 +584,17 @@ void Searcher::merge() {
     keep(kept);
 }
 
+// Leaves out new paths that look like another new one, an alias of it, or like an old one that has not settled yet.
+void Searcher::tell_apart(int old) {
+    std::vector<char> kept(paths_, 1);
+    for (int k = old; k < paths_; ++k)
+        for (int l = 0; l < k; ++l) {
+            const double own = std::max(double(aa_[k].re[k]) * aa_[l].re[l], 1e-30);
+            if (std::norm(cd(lane(aa_[k], l))) / own > (l < old ? p_.neighbour : p_.twin)) kept[k] = 0;
+        }
+    keep(kept);
+}
+
 // The diagonal of (L L^H)^-1 and, if asked, all of it.
 void invert(const std::vector<cd> &factor, int n, std::vector<cd> &inverse) {
     std::vector<cd> root(std::size_t(n) * n, cd(0)); // L^-1
@@ -641,11 +658,11 @@ void Searcher::transform() {
 // The largest score, apart from what lies around a row and a column of the grid; where it is.
 std::pair<float, int> Searcher::largest(int row, int column) const {
     const int points = int(p_.grid_u.size()), rows = int(p_.grid_v.size());
-    float best = -1;
+    float best = NOTHING;
     int where = 0;
     for (int i = 0; i < points; ++i) {
         if (top_[i] <= best) continue;
-        const float *score = work_[place_[i]].re;
+        const float *score = score_[i].re;
         bool close = false;
         if (column >= 0) {
             const int away = ((i - column + points / 2) % points + points) % points - points / 2;
@@ -662,8 +679,12 @@ double vertex(double before, double at, double after) {
     return curvature < 0 ? std::clamp(0.5 * (before - after) / curvature, -0.5, 0.5) : 0.0;
 }
 
-int Searcher::correlate(double least, Peak *peaks) {
+int Searcher::correlate(Peak *peaks) {
     subtract();
+    double energy = 0;
+    for (cf x : residual_) energy += double(std::norm(x));
+    const double left = std::max(p_.rows - 2.0 * paths_, 1.0);
+    const float toll = float(2 * energy / left);
     const int chains = p_.chains, points = int(p_.grid_u.size()), rows = int(p_.grid_v.size());
     for (int n : idle_) work_[n].clear(width_);
     for (int c = 0; c < columns_; ++c) {
@@ -691,30 +712,30 @@ int Searcher::correlate(double least, Peak *peaks) {
             }
     }
     for (int i = 0; i < points; ++i) {
-        if (bits_ && i >= length_) { // the same again
-            top_[i] = top_[i - length_];
-            continue;
-        }
         const Row row = work_[place_[i]];
-        Vec top = all(-1.0f);
+        Vec top = all(NOTHING);
         for (int r = 0; r < width_; r += WIDTH) {
             const Cvec x = row.at(r);
             Vec score = x.re * x.re + x.im * x.im;
             if (!seen_[i]) score *= load(unseen_[i].re + r);
-            store(row.re + r, score);
+            score -= all(toll) * load(toll_[0].re + r);
+            store(score_[i].re + r, score);
             top = score > top ? score : top;
         }
         top_[i] = top[0];
         for (int r = 1; r < WIDTH; ++r) top_[i] = std::max(top_[i], top[r]);
     }
     int count = 0, row = 0, column = -1;
-    float first = 0;
+    double first = 0, least = 0;
     for (; count < 2; ++count) {
         const auto [score, where] = largest(row, column);
+        if (!count) {
+            first = score;
+            least = p_.threshold * std::max((energy - first) / std::max(left - 2, 1.0), p_.silence);
+        }
         if (!(score > std::max(least, count ? p_.second_peak * first : 0.0))) break;
-        if (!count) first = score;
         column = where / rows, row = where % rows;
-        auto at = [&](int r, int c) { return double(work_[place_[(c + points) % points]].re[r]); };
+        auto at = [&](int r, int c) { return double(score_[(c + points) % points].re[r]); };
         const double mid = at(row, column);
         const double along_u = vertex(at(row, column - 1), mid, at(row, column + 1));
         const double along_v = row > 0 && row < rows - 1 ? vertex(at(row - 1, column), mid, at(row + 1, column)) : 0.0;
@@ -951,13 +972,15 @@ void Searcher::run(const cf *y, float scale, const Prior &prior, const std::func
     bool reached = false, time_up = false;
     while (rounds < p_.max_rounds && !reached && !time_up) {
         Peak peaks[2];
-        const int room = p_.max_paths - paths_;
-        const int count = std::min(correlate(p_.threshold * noise_var(), peaks), std::max(room, 0));
+        const int room = p_.max_paths - paths_, old = paths_;
+        const int count = correlate(peaks);
         reached = count == 0;
         if (reached || !room) break;
         ++rounds;
-        for (int i = 0; i < count; ++i) u_[paths_] = peaks[i].u, v_[paths_] = peaks[i].v, origin_[paths_] = -1, ++paths_;
-        fit(0.0, paths_ - count);
+        for (int i = 0; i < std::min(count, room); ++i)
+            u_[paths_] = peaks[i].u, v_[paths_] = peaks[i].v, origin_[paths_] = -1, ++paths_;
+        fit(0.0, old);
+        tell_apart(old);
         settle(1);
         merge();
         time_up = late && late();

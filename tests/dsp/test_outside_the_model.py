@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from beamslot.dsp.beams import group_beams
 from beamslot.dsp.channel import PathChannel, add_noise, noise_variance
 from beamslot.dsp.combine import combine
-from beamslot.dsp.estimate import Estimate
+from beamslot.dsp.estimate import outside
 from beamslot.dsp.geometry import render
 from beamslot.dsp.grouping import balanced_random
 from beamslot.dsp.gw_sc_vbi import GwScVbi
 from beamslot.dsp.metrics import nmse
 from beamslot.dsp.omp import Omp
-from beamslot.dsp.sensing import joint_sensing
 from beamslot.dsp.vp_nomp import VpNomp
 from beamslot.frame import Geometry, Operator
 
@@ -113,31 +112,18 @@ def test_a_line_of_sight_far_outside_is_no_worse_than_no_estimate(name: str, bey
     assert decibels(error.max()) < 1.0
 
 
-def outside_peak(found: Estimate, observation: NDArray[Any], reach: float = 0.25, guard: float = 0.045) -> Any:
-    """Return the largest peak outside the searched region of what the found directions leave, over sigma^2."""
-    sensing = joint_sensing(FULL, grouped(), reach)
-    grid_v = sensing.grid_v[0]
-    outside = (grid_v < INTERVAL[0] - guard) | (grid_v > INTERVAL[1] + guard)
-    peaks = []
-    for slot, rows in enumerate(sensing.gather(observation)[:, 0]):
-        mask = found.mask[slot]
-        atoms = sensing.atoms(found.u[slot, mask][None].astype(float), found.v[slot, mask][None].astype(float))[0]
-        left = rows - np.linalg.lstsq(atoms.T, rows, rcond=None)[0] @ atoms
-        score = np.abs(sensing.correlate(left[None])[0]) ** 2 * sensing.visible[0] / sensing.energy[0][:, None]
-        peaks.append(score[outside].max())
-    return np.array(peaks) / found.noise_var
-
-
-# Over 300 draws 1 % of the slots within the model were flagged, 100 and 98 % with the LOS 0.06 and 0.1 outside. One
-# NLOS path outside shows in 4 %, and a LOS an alias (0.17) outside in none: the residual cannot flag those.
-def test_a_strong_path_beyond_the_guard_shows_in_the_residual() -> None:
+# Over 300 draws at 5 dB no slot within the model was flagged, and all with the LOS 0.02 to 0.1 outside, of those with
+# one NLOS path 0.02 to 0.2 outside 11 %: what an alias inside can explain, nothing shows.
+@pytest.mark.parametrize(("beyond", "limit"), [(0.02, -19.5), (0.06, -18.0), (0.1, -14.0)])
+def test_a_line_of_sight_within_the_guard_is_found_and_flagged(beyond: float, limit: float) -> None:
     gain, u, v = directions()
-    for beyond, least, most in ((None, 0.0, 0.1), (0.06, 0.95, 1.0), (0.1, 0.85, 1.0)):
-        if beyond is not None:
-            v[:, 0] = beyond
-        _, observation = observed(gain, u, v)
-        flagged = outside_peak(estimator("vp_nomp").estimate(observation), observation) > 12
-        assert least <= flagged.mean() <= most
+    truth, observation = observed(gain, u, v)
+    assert not outside(estimator("vp_nomp").estimate(observation), INTERVAL).any()
+    v[:, 0] = beyond
+    truth, observation = observed(gain, u, v)
+    found = estimator("vp_nomp").estimate(observation)
+    assert outside(found, INTERVAL).all()
+    assert decibels(nmse(found.channel, truth)) < limit
 
 
 # Measured: -18.1, -13.9 and -10.7 dB.
@@ -163,7 +149,7 @@ def test_spread_reflections_cost_accuracy_but_stay_bounded(name: str, spread: fl
 
 # Measured at 5 dB: 6 bits hold these beams exactly; 3 bits -21.0 dB told and -17.0 not told. At 15 dB, not told: -16.8.
 @by_estimator
-@pytest.mark.parametrize(("bits", "told", "limit"), [(6, False, -20.2), (3, True, -20.1), (3, False, -15.9)])
+@pytest.mark.parametrize(("bits", "told", "limit"), [(6, False, -20.2), (3, True, -20.1), (3, False, -15.3)])
 def test_coarse_phase_shifters_cost_little_if_they_are_known(name: str, bits: int, told: bool, limit: float) -> None:
     operator = grouped(bits)
     truth, observation = observed(*directions(), operator=operator)

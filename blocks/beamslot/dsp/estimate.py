@@ -109,3 +109,17 @@ def refuse(*values: tuple[str, Any, str, bool]) -> None:
     problems = [f"{name} is {value!r}, wanted {wanted}" for name, value, wanted, ok in values if not ok]
     if problems:
         raise BadParam(*problems)
+
+
+def outside(found: Estimate, interval: tuple[float, float], tolerance: float = 0.01) -> NDArray[np.bool_]:
+    """Return which slots hold a path beyond the interval of the beams that has more power than the error of the slot.
+
+    What lies further out than an estimator searches may come back as an alias inside, and then nothing shows it: the
+    flag is a hint that the interval is wrong, not a proof that it is right.
+
+    interval: (v_min, v_max)    tolerance: how far beyond, in v
+    returns (B,) bool
+    """
+    away = (found.v < interval[0] - tolerance) | (found.v > interval[1] + tolerance)
+    strong = np.abs(found.gain) ** 2 > found.error_var[..., None]
+    return np.any(found.mask & away & strong, axis=-1)

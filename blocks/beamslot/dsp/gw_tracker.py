@@ -43,7 +43,7 @@ MEMORY = 50
 """Slots over which powers and the drift are averaged."""
 ROUNDS, FIRST_ROUNDS = 1, 20
 """Searches for new paths at most in a slot, and in the first."""
-HIDDEN = 0.35
+HIDDEN = 0.28
 """See `Settings`: less stays hidden than in a single slot."""
 LEAST_DRIFT = 1e-4
 """Of a direction in a slot, rms [cells]."""
@@ -98,7 +98,7 @@ class GwTracker:
         max_paths: int = 24,
         threshold: float = 8.5,
         expected_paths: float = 10.0,
-        guard: float = 0.045,
+        guard: float = 0.1,
         variant: str | None = None,
     ) -> None:
         self.settings = Settings(max_paths, ROUNDS, 3, threshold, expected_paths, HIDDEN)

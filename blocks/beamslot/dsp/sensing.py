@@ -215,4 +215,5 @@ def _sensing(geometry: Geometry, operator: Operator, members: list[NDArray[np.in
 def normalised(rows: Complex, sensing: Sensing) -> tuple[Complex, Real]:
     """Return observations of unit mean power and what they were divided by, (P,)."""
     scale = np.sqrt(np.sum(np.abs(rows) ** 2, -1) / sensing.rows)
-    return rows / np.where(scale > 0, scale, 1)[:, None], scale
+    with np.errstate(invalid="ignore"):  # infinite observations come back as NaN
+        return rows / np.where(scale > 0, scale, 1)[:, None], scale

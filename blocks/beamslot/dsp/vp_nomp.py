@@ -49,6 +49,10 @@ LONGEST_STEP = 0.25
 DAMPING = 1e-3
 MERGE = 0.15
 """Paths nearer than this in u and in v are one [cells]."""
+TWIN, NEIGHBOUR = 0.3, 0.8
+"""A new path is left out when its squared correlation with another new one, or with an old one, is above this."""
+SILENCE = 1e-10
+"""The noise is taken for at least this share of the mean power: less is rounding."""
 SETTLED = 0.02
 """Directions have settled when none moves further [cells]."""
 POWERS = 12
@@ -76,7 +80,7 @@ class Settings(NamedTuple):
     final_rounds: int = 5
     threshold: float = 9.0
     expected_paths: float = 10.0
-    hidden: float = 1.25
+    hidden: float = 1.15
 
 
 class Prior(NamedTuple):
@@ -143,7 +147,8 @@ class _Model(NamedTuple):
     residual: Complex
 
     def noise_var(self, rows: float) -> float:
-        return float(np.vdot(self.residual, self.residual).real) / max(rows - 2 * len(self.u), 1.0)
+        energy = float(np.vdot(self.residual, self.residual).real)
+        return max(energy / max(rows - 2 * len(self.u), 1.0), SILENCE)
 
 
 def search(
@@ -160,15 +165,16 @@ def search(
     if len(prior.u):
         model = _settle(sensing, y, model, prior, 1)[0]
     while rounds < settings.max_rounds and not reached and not late:
-        noise_var = model.noise_var(sensing.rows[0])
         room = settings.max_paths - len(model.u)
-        peaks = find_peaks(sensing, model.residual, settings.threshold * noise_var)[: max(room, 0)]
+        peaks = find_peaks(sensing, model.residual, len(model.u), settings.threshold)
         reached = not len(peaks)
         if reached or not room:
             break
         rounds += 1
-        u, v = np.concatenate([model.u, peaks[:, 0]]), np.concatenate([model.v, peaks[:, 1]])
-        model, _ = _settle(sensing, y, _fit(sensing, y, u, v, prior), prior, 1)
+        old = len(model.u)
+        u, v = np.concatenate([model.u, peaks[:room, 0]]), np.concatenate([model.v, peaks[:room, 1]])
+        model, prior = _tell_apart(sensing, y, _fit(sensing, y, u, v, prior), prior, old)
+        model, _ = _settle(sensing, y, model, prior, 1)
         model, prior = _merge(sensing, y, model, prior)
         late = budget is not None and budget()
     steps = 1 if late else settings.final_rounds
@@ -178,26 +184,37 @@ def search(
     return _weigh(sensing, model, prior, settings, rounds, reached and settled and not late)
 
 
-def find_peaks(sensing: Sensing, residual: Complex, least: float) -> Real:
-    """Return where |xi^H r|^2 / ||xi||^2 peaks above `least`, between grid points by a parabola.
+def find_peaks(sensing: Sensing, residual: Complex, paths: int, threshold: float) -> Real:
+    """Return where |xi^H r|^2 / ||xi||^2 peaks out of the noise, between grid points by a parabola.
 
-    residual: (R,)    returns (P, 2), u and v of the largest and perhaps of a second one that is nearly as large
+    The noise is that of the residual without the peak itself. Where the beams hardly look, a path had to be strong to
+    be seen: a point pays 2 sigma^2 ln(largest energy of an atom / its own), so that a path is not taken for its alias.
+
+    residual: (R,)    paths: how many are in the model
+    returns (P, 2), u and v of the largest and perhaps of a second one that is nearly as large
     """
-    score = np.abs(sensing.correlate(residual[None])[0]) ** 2 * sensing.visible[0] / sensing.energy[0][:, None]
+    energy = float(np.vdot(residual, residual).real)
+    rows_left = max(float(sensing.rows[0]) - 2 * paths, 1.0)
+    gain = sensing.energy[0][:, None]
+    score = np.abs(sensing.correlate(residual[None])[0]) ** 2 * sensing.visible[0] / gain
+    score -= 2 * energy / rows_left * np.log(gain.max() / gain)
     rows, columns = score.shape
-    masked, peaks, first = score.copy(), [], least
+    masked, peaks, first, least = score.copy(), [], 0.0, 0.0
     for _ in range(PEAKS_A_ROUND):
         row, column = divmod(int(masked.argmax()), columns)
-        if masked[row, column] <= max(least, SECOND_PEAK * first if peaks else 0):
+        peak = float(masked[row, column])
+        if not peaks:
+            first = peak
+            least = threshold * max((energy - peak) / max(rows_left - 2, 1.0), SILENCE)
+        if peak <= max(least, SECOND_PEAK * first if peaks else 0.0):
             break
-        first = score[row, column] if not peaks else first
         along_u = _vertex(*score[row, [column - 1, column, (column + 1) % columns]])
         along_v = _vertex(*score[row - 1 : row + 2, column]) if 0 < row < rows - 1 else 0.0
         u = sensing.grid_u[column] + along_u * (sensing.grid_u[1] - sensing.grid_u[0])
         v = sensing.grid_v[0, row] + along_v * (sensing.grid_v[0, -1] - sensing.grid_v[0, 0]) / max(rows - 1, 1)
         peaks.append((np.clip(u, -1, 1), v))
         away = (np.arange(columns) - column + columns // 2) % columns - columns // 2
-        masked[np.ix_(np.abs(np.arange(rows) - row) <= APART, np.abs(away) <= APART)] = 0
+        masked[np.ix_(np.abs(np.arange(rows) - row) <= APART, np.abs(away) <= APART)] = -np.inf
     return np.array(peaks).reshape(-1, 2)
 
 
@@ -275,6 +292,18 @@ def _merge(sensing: Sensing, y: Complex, model: _Model, prior: Prior) -> tuple[_
     near = np.abs(model.u[:, None] - model.u) < MERGE * sensing.cell[0]
     near &= np.abs(model.v[:, None] - model.v) < MERGE * sensing.cell[1]
     keep = ~np.any(near & (power[:, None] < power), axis=1)
+    return _keep(sensing, y, model, prior, keep)
+
+
+def _tell_apart(sensing: Sensing, y: Complex, model: _Model, prior: Prior, old: int) -> tuple[_Model, Prior]:
+    """Leave out new paths that look like another new one, its alias, or like an old one that has not settled yet."""
+    paths = len(model.u)
+    gram = model.gram[:paths, :paths]
+    own = gram.diagonal().real
+    alike = np.abs(gram) ** 2 / np.maximum(own[:, None] * own, 1e-30)
+    limit = np.where(np.arange(paths) < old, NEIGHBOUR, TWIN)
+    earlier = np.arange(paths)[:, None] > np.arange(paths)
+    keep = (np.arange(paths) < old) | ~np.any((alike > limit) & earlier, axis=1)
     return _keep(sensing, y, model, prior, keep)
 
 
@@ -426,7 +455,7 @@ class VpNomp:
         max_rounds: int = 20,
         threshold: float = 9.0,
         expected_paths: float = 10.0,
-        guard: float = 0.045,
+        guard: float = 0.1,
         variant: str | None = None,
     ) -> None:
         self.settings = Settings(max_paths, max_rounds, 5, threshold, expected_paths)
@@ -519,6 +548,9 @@ def compiled(module: Any, sensing: Sensing, operator: Operator, settings: Settin
         "path_power": PATH_POWER,
         "certainty": CERTAINTY,
         "rank": _RANK,
+        "twin": TWIN,
+        "neighbour": NEIGHBOUR,
+        "silence": SILENCE,
     }
     which = np.where(active, which, -1).astype(np.int32)
     return module.Kernel(options, which, tables.astype(np.complex128), sensing.grid_u, sensing.grid_v[0])

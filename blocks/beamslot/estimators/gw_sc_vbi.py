@@ -9,8 +9,8 @@ from pydantic import Field
 from beamslot.dsp.estimate import Budget
 from beamslot.dsp.gw_sc_vbi import GwScVbi
 from beamslot.frame import StreamInfo
-from beamslot.ports import ESTIMATE, RF_AXES, as_arrays, describe_estimate, operator_of
-from beamslot.runtime import Block, In, Out
+from beamslot.ports import ESTIMATE, RF_AXES, as_outputs, describe_estimate, operator_of
+from beamslot.runtime import Block, In, Out, Tagged
 
 
 class GwScVbiEstimator(Block):
@@ -31,10 +31,11 @@ class GwScVbiEstimator(Block):
     def start(self, rf: StreamInfo) -> StreamInfo:
         """Build the sensing tables for the operator that the stream carries."""
         geometry, operator = operator_of(rf, f"{self.run.name}.rf")
+        self._operator = operator
         names = ("form", "expected_paths", "max_paths", "group_rounds", "joint_rounds", "guard")
         self._estimator = GwScVbi(geometry, operator, **{name: getattr(self, name) for name in names})
         return describe_estimate(rf, geometry, self.max_paths)
 
-    def process(self, rf: NDArray[Any], budget: Budget | None = None) -> dict[str, NDArray[Any]]:
+    def process(self, rf: NDArray[Any], slots: range, budget: Budget | None = None) -> dict[str, NDArray[Any]] | Tagged:
         """Estimate a batch of slots and users, within the time that there is."""
-        return as_arrays(self._estimator.estimate(rf, budget=budget))
+        return as_outputs(self._estimator.estimate(rf, budget=budget), self._operator, slots)

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from beamslot.dsp.omp import Omp
 from beamslot.frame import StreamInfo
-from beamslot.ports import ESTIMATE, RF_AXES, as_arrays, describe_estimate, operator_of
-from beamslot.runtime import Block, In, Out
+from beamslot.ports import ESTIMATE, RF_AXES, as_outputs, describe_estimate, operator_of
+from beamslot.runtime import Block, In, Out, Tagged
 
 
 class OmpEstimator(Block):
@@ -27,10 +27,11 @@ class OmpEstimator(Block):
     def start(self, rf: StreamInfo) -> StreamInfo:
         """Build the correlator for the operator that the stream carries."""
         geometry, operator = operator_of(rf, f"{self.run.name}.rf")
+        self._operator = operator
         names = ("paths", "grid", "guard", "zoom", "false_alarm")
         self._omp = Omp(geometry, operator, **{name: getattr(self, name) for name in names})
         return describe_estimate(rf, geometry, self.paths)
 
-    def process(self, rf: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def process(self, rf: NDArray[Any], slots: range) -> dict[str, NDArray[Any]] | Tagged:
         """Estimate a batch of slots and users."""
-        return as_arrays(self._omp.estimate(rf))
+        return as_outputs(self._omp.estimate(rf), self._operator, slots)

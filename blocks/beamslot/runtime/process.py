@@ -694,7 +694,7 @@ def _keep_memory() -> None:
 
 
 def _give_way(plan: Plan) -> None:
-    """Let blocks that take what they can get, over lossy edges alone, leave the processor to those that must keep up."""
+    """Let blocks that take what they can get, over lossy edges alone, leave the processor to the others."""
     incoming = [edge for edge in plan.graph.edges if edge.target in plan.blocks and edge.source not in plan.blocks]
     if incoming and not any(edge.lossless for edge in incoming):
         os.nice(GIVE_WAY)
