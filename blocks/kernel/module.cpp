@@ -49,13 +49,14 @@ class Kernel {
         p.cells = number("cells"), p.rows = number("rows"), p.faintest = number("faintest");
         p.max_paths = whole("max_paths"), p.max_rounds = whole("max_rounds"), p.final_rounds = whole("final_rounds");
         p.powers = whole("powers"), p.apart = whole("apart");
+        p.peaks = whole("peaks");
         p.threshold = number("threshold"), p.expected_paths = number("expected_paths");
-        p.second_peak = number("second_peak"), p.longest_step = number("longest_step"), p.damping = number("damping");
+        p.next_peak = number("next_peak"), p.longest_step = number("longest_step"), p.damping = number("damping");
         p.merge = number("merge"), p.settled = number("settled"), p.freedom = number("freedom");
         p.path_power = number("path_power"), p.hidden = number("hidden"), p.certainty = number("certainty");
         p.rank = number("rank"), p.twin = number("twin"), p.neighbour = number("neighbour");
         p.silence = number("silence");
-        if (p.max_paths < 1 || p.max_paths > 64 || p.powers < 2 || p.powers > 32 || p.grid_u.empty() || p.grid_v.empty())
+        if (p.max_paths < 1 || p.max_paths > 64 || p.powers < 2 || p.powers > 32 || p.peaks < 1 || p.peaks > 8 || p.grid_u.empty() || p.grid_v.empty())
             throw nb::value_error("max_paths, powers or a grid out of range");
         search_ = VARIANT::make(p);
     }

@@ -19,8 +19,8 @@ struct Problem {
     double faintest;                           // energy of an atom is at least this share of the largest
 
     // Settings and constants of beamslot.dsp.vp_nomp.
-    int max_paths, max_rounds, final_rounds, powers, apart;
-    double threshold, expected_paths, second_peak, longest_step, damping, merge, settled, freedom, path_power, hidden,
+    int max_paths, max_rounds, final_rounds, powers, apart, peaks;
+    double threshold, expected_paths, next_peak, longest_step, damping, merge, settled, freedom, path_power, hidden,
         certainty, rank, twin, neighbour, silence;
 
     int n_z() const { return chains * antennas; }

@@ -119,7 +119,7 @@ class Searcher final : public Search {
     int correlate(Peak *peaks);
     void tell_apart(int old);
     void transform();
-    std::pair<float, int> largest(int row, int column) const;
+    std::pair<float, int> largest(const std::vector<int> &taken) const;
     void weigh(Found &found);
     double found_error(const Found &found, double noise_var);
     double missed_power(double found, double noise_var) const;
@@ -148,7 +148,7 @@ class Searcher final : public Search {
     std::vector<double> u_, v_, prior_u_, prior_v_, precision_u_, precision_v_, power_, log_odds_;
     std::vector<int> origin_;
     Line line_y_, line_z_;
-    Table d_, dv_, moments_, aa_, ua_, uu_, uv_, va_, vv_, matched_, white_, across_, sums_, answer_, half_;
+    Table d_, dv_, moments_, aa_, ua_, uu_, uv_, vu_, va_, av_, vv_, matched_, white_, across_, sums_, answer_, half_;
     std::vector<cd> factor_, inverse_, gain_;
     std::vector<double> small_, h_, descent_, scale_;
 };
@@ -183,7 +183,7 @@ Searcher::Searcher(const Problem &problem)
     residual_ = y_;
     for (Table *t : {&d_, &dv_}) *t = Table(entries, lanes);
     moments_ = Table(3, lanes);
-    for (Table *t : {&aa_, &ua_, &uu_, &uv_, &va_, &vv_}) *t = Table(lanes, lanes);
+    for (Table *t : {&aa_, &ua_, &uu_, &uv_, &vu_, &va_, &av_, &vv_}) *t = Table(lanes, lanes);
     matched_ = Table(3, lanes);
     white_ = Table(lanes, 2 * padded(lanes));
     answer_ = Table(lanes, 2 * padded(lanes));
@@ -315,8 +315,9 @@ void Searcher::build(int first) {
         matched_[2].put(i, bv);
     }
     for (int k = 0; k < paths_; ++k) {
-        for (int i = k < first ? fresh : 0; i < paths_; i += WIDTH) {
-            Cvec aa{}, ua{}, uu{}, uv{}, va{}, vv{};
+        // Lanes behind those of k follow from the rows of their paths.
+        for (int i = k < first ? fresh : 0; i <= k / WIDTH * WIDTH; i += WIDTH) {
+            Cvec aa{}, ua{}, uu{}, uv{}, va{}, vv{}, av{}, vu{};
             for (int g = 0; g < p_.tables; ++g) {
                 Cvec m0{}, m1{}, m2{}, p00{}, p01{}, p10{}, p11{};
                 for (int c = first_[g]; c < first_[g + 1]; ++c) {
@@ -341,7 +342,9 @@ void Searcher::build(int first) {
                 add(ua, m1, p00);
                 add(uu, m2, p00);
                 add(uv, m1, p01);
+                add(vu, m1, p10);
                 add(va, m0, p10);
+                add(av, m0, p01);
                 add(vv, m0, p11);
             }
             const Vec f = all(factor_u_);
@@ -349,10 +352,25 @@ void Searcher::build(int first) {
             ua_[k].put(i, {f * ua.im, -f * ua.re});
             uu_[k].put(i, {f * f * uu.re, f * f * uu.im});
             uv_[k].put(i, {f * uv.im, -f * uv.re});
+            vu_[k].put(i, {-f * vu.im, f * vu.re});
             va_[k].put(i, va);
+            av_[k].put(i, av);
             vv_[k].put(i, vv);
         }
     }
+    auto mirror = [](const Table &to, int k, int l, const Table &from, float sign) {
+        to[k].re[l] = sign * from[l].re[k];
+        to[k].im[l] = -sign * from[l].im[k];
+    };
+    for (int l = first; l < paths_; ++l)
+        for (int k = 0; k < l / WIDTH * WIDTH; ++k) {
+            mirror(aa_, k, l, aa_, 1);
+            mirror(ua_, k, l, ua_, -1);
+            mirror(uu_, k, l, uu_, 1);
+            mirror(uv_, k, l, vu_, 1);
+            mirror(va_, k, l, av_, 1);
+            mirror(vv_, k, l, vv_, 1);
+        }
 }
 
 // Gains by least squares, those with a prior power by ridge regression.
@@ -655,21 +673,23 @@ void Searcher::transform() {
             }
 }
 
-// The largest score, apart from what lies around a row and a column of the grid; where it is.
-std::pair<float, int> Searcher::largest(int row, int column) const {
+// The largest score, apart from what lies around the peaks that are taken; where it is.
+std::pair<float, int> Searcher::largest(const std::vector<int> &taken) const {
     const int points = int(p_.grid_u.size()), rows = int(p_.grid_v.size());
     float best = NOTHING;
     int where = 0;
     for (int i = 0; i < points; ++i) {
         if (top_[i] <= best) continue;
         const float *score = score_[i].re;
-        bool close = false;
-        if (column >= 0) {
-            const int away = ((i - column + points / 2) % points + points) % points - points / 2;
-            close = std::abs(away) <= p_.apart;
-        }
+        auto free = [&](int r) {
+            for (std::size_t t = 0; t < taken.size(); t += 2) {
+                const int away = ((i - taken[t + 1] + points / 2) % points + points) % points - points / 2;
+                if (std::abs(away) <= p_.apart && std::abs(r - taken[t]) <= p_.apart) return false;
+            }
+            return true;
+        };
         for (int r = 0; r < rows; ++r)
-            if (score[r] > best && !(close && std::abs(r - row) <= p_.apart)) best = score[r], where = i * rows + r;
+            if (score[r] > best && free(r)) best = score[r], where = i * rows + r;
     }
     return {best, where};
 }
@@ -725,16 +745,18 @@ int Searcher::correlate(Peak *peaks) {
         top_[i] = top[0];
         for (int r = 1; r < WIDTH; ++r) top_[i] = std::max(top_[i], top[r]);
     }
-    int count = 0, row = 0, column = -1;
+    int count = 0;
+    std::vector<int> taken; // rows and columns of the peaks before
     double first = 0, least = 0;
-    for (; count < 2; ++count) {
-        const auto [score, where] = largest(row, column);
+    for (; count < p_.peaks; ++count) {
+        const auto [score, where] = largest(taken);
         if (!count) {
             first = score;
             least = p_.threshold * std::max((energy - first) / std::max(left - 2, 1.0), p_.silence);
         }
-        if (!(score > std::max(least, count ? p_.second_peak * first : 0.0))) break;
-        column = where / rows, row = where % rows;
+        if (!(score > std::max(least, count ? p_.next_peak * first : 0.0))) break;
+        const int column = where / rows, row = where % rows;
+        taken.push_back(row), taken.push_back(column);
         auto at = [&](int r, int c) { return double(score_[(c + points) % points].re[r]); };
         const double mid = at(row, column);
         const double along_u = vertex(at(row, column - 1), mid, at(row, column + 1));
@@ -971,7 +993,7 @@ void Searcher::run(const cf *y, float scale, const Prior &prior, const std::func
     int rounds = 0;
     bool reached = false, time_up = false;
     while (rounds < p_.max_rounds && !reached && !time_up) {
-        Peak peaks[2];
+        Peak peaks[8];
         const int room = p_.max_paths - paths_, old = paths_;
         const int count = correlate(peaks);
         reached = count == 0;

@@ -132,24 +132,28 @@ class PathChannel:
         power = np.concatenate([k_factor, power], -1)
         return np.sqrt(power / power.sum(-1, keepdims=True))
 
-    def evolve(self, slots: Sequence[int], generator: KeyedGenerator) -> Paths:
+    def evolve(
+        self, slots: Sequence[int], generator: KeyedGenerator, draw: Callable[[int], Draw] | None = None
+    ) -> Paths:
         """Return the paths of any slots, each the same whether asked for alone, in a burst or out of order.
 
         slots: slot indices, a range as a rule
         generator: returns an independent generator for a key (a counter-keyed Philox); draw d is made from key 2 d,
             slot s from key 2 s + 1
+        draw: returns draw d, for a caller that keeps draws; None makes them anew
         returns the paths
         """
         index = np.asarray(slots, np.int64)
-        draw, age = np.divmod(index, self.redraw) if self.redraw else (np.zeros_like(index), index)
-        which, where = np.unique(draw, return_inverse=True)
-        drawn = _stack([self.draw(generator(2 * int(d))) for d in which], where, (self.users, self.paths))
+        number, age = np.divmod(index, self.redraw) if self.redraw else (np.zeros_like(index), index)
+        which, where = np.unique(number, return_inverse=True)
+        made = draw or (lambda d: self.draw(generator(2 * d)))
+        drawn = _stack([made(int(d)) for d in which], where, (self.users, self.paths))
         steps = age[:, None, None].astype(np.float64)
         u = _bounce(drawn.u + drawn.rate_u * steps, -drawn.limit, drawn.limit).astype(np.float32)
         v = _bounce(drawn.v + drawn.rate_v * steps, *self.interval).astype(np.float32)
         phase = self._phases(drawn.phase, [generator(2 * int(s) + 1) for s in index] if self._is_random() else [])
         gain = _normalise((drawn.amplitude * np.exp(1j * phase)).astype(np.complex64), u, v, self.geometry)
-        return Paths(gain, u, v, np.ones(gain.shape, np.bool_), draw)
+        return Paths(gain, u, v, np.ones(gain.shape, np.bool_), number)
 
     def _is_random(self) -> bool:
         return self.phase == "fresh" or self.phase_noise > 0

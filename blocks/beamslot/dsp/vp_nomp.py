@@ -9,7 +9,7 @@
 | sigma_w^2 | noise_var | ||r||^2 / (N_RF - 2 K) per complex entry, always learned |
 | pi_k | inclusion | posterior probability that a path exists |
 
-A round looks for peaks of |xi^H r|^2 / ||xi||^2, takes up to two into the model, and moves all directions by one
+A round looks for peaks of |xi^H r|^2 / ||xi||^2, takes a few into the model, and moves all directions by one
 Gauss-Newton step of the sum of squares in which the gains are eliminated (variable projection). When no peak stands out
 of the noise any more, the directions settle, weak paths are pruned, and every gain is weighted: by the probability that
 the path exists, and by shrinking over a range of prior powers.
@@ -40,9 +40,9 @@ from beamslot.frame import Geometry, Operator
 
 MOST_PATHS = 64
 
-PEAKS_A_ROUND = 2
-SECOND_PEAK = 0.5
-"""A second peak enters in the same round if it has so large a share of the first."""
+PEAKS_A_ROUND = 4
+NEXT_PEAK = 0.5
+"""Others enter in the round of the largest peak if they have so large a share of it."""
 APART = 3
 """Peaks of one round are more than so many grid points apart, in u or in v."""
 LONGEST_STEP = 0.25
@@ -191,7 +191,7 @@ def find_peaks(sensing: Sensing, residual: Complex, paths: int, threshold: float
     be seen: a point pays 2 sigma^2 ln(largest energy of an atom / its own), so that a path is not taken for its alias.
 
     residual: (R,)    paths: how many are in the model
-    returns (P, 2), u and v of the largest and perhaps of a second one that is nearly as large
+    returns (P, 2), u and v of the largest and of others that are nearly as large
     """
     energy = float(np.vdot(residual, residual).real)
     rows_left = max(float(sensing.rows[0]) - 2 * paths, 1.0)
@@ -206,7 +206,7 @@ def find_peaks(sensing: Sensing, residual: Complex, paths: int, threshold: float
         if not peaks:
             first = peak
             least = threshold * max((energy - peak) / max(rows_left - 2, 1.0), SILENCE)
-        if peak <= max(least, SECOND_PEAK * first if peaks else 0.0):
+        if peak <= max(least, NEXT_PEAK * first if peaks else 0.0):
             break
         along_u = _vertex(*score[row, [column - 1, column, (column + 1) % columns]])
         along_v = _vertex(*score[row - 1 : row + 2, column]) if 0 < row < rows - 1 else 0.0
@@ -539,7 +539,8 @@ def compiled(module: Any, sensing: Sensing, operator: Operator, settings: Settin
         **settings._asdict(),
         "powers": POWERS,
         "apart": APART,
-        "second_peak": SECOND_PEAK,
+        "peaks": PEAKS_A_ROUND,
+        "next_peak": NEXT_PEAK,
         "longest_step": LONGEST_STEP,
         "damping": DAMPING,
         "merge": MERGE,

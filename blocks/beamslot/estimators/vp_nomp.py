@@ -14,13 +14,13 @@ from beamslot.runtime import Block, In, Out, Tagged
 
 
 class VpNompEstimator(Block):
-    """Find paths two by two, move all by Gauss-Newton steps, weigh them by their evidence; noise variance learned."""
+    """Find a few paths at a time, move all by Gauss-Newton steps, weigh them by their evidence; noise variance learned."""
 
     rf = In(RF_AXES, np.complex64, unit="sqrt(W)")
     estimate = Out(ESTIMATE)
 
     max_paths: int = Field(24, ge=1, le=MOST_PATHS, description="largest number of paths")
-    max_rounds: int = Field(20, ge=1, description="searches for paths at most, each for two")
+    max_rounds: int = Field(20, ge=1, description="searches for paths at most, each for a few")
     threshold: float = Field(9.0, gt=0, description="power over the noise from which a peak is taken for a path")
     expected_paths: float = Field(10.0, gt=0, description="prior mean of the number of paths")
     guard: float = Field(0.1, ge=0, description="searched beyond the beams' interval on each side, in v")

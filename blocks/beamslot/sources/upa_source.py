@@ -1,6 +1,7 @@
 """A simulated uniform planar array: one LOS and some discrete NLOS paths per user, plane waves, noise per antenna."""
 
 import math
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -54,6 +55,8 @@ class UpaSource(Block):
         self._channel = PathChannel(
             geometry=self._geometry, **{name: getattr(self, name) for name in (*shared, *moving)}
         )
+        channel, rng = self._channel, self.rng
+        self._draw = lru_cache(maxsize=4)(lambda number: channel.draw(rng(2 * number)))  # slots share draws
         return describe_front_end(
             self._geometry,
             users=self.users,
@@ -64,6 +67,6 @@ class UpaSource(Block):
 
     def process(self, slots: range) -> dict[str, Any]:
         """Make some slots."""
-        paths = self._channel.evolve(slots, self.rng)
+        paths = self._channel.evolve(slots, self.rng, self._draw)
         noise_var = noise_variance(self.snr_db, self.antennas_per_chain if self.snr_reference == "chain" else None)
         return observe(paths, slots, self._geometry, noise_var, lambda slot: self.rng(slot, 1))
