@@ -71,65 +71,51 @@ class Kernel {
         for (int s = 0; s < slots; ++s) {
             const std::size_t row = std::size_t(s) * most;
             const double scale = run(y.data() + std::size_t(s) * problem_.n_y * problem_.chains, Prior{}, budget);
-            std::complex<float> *field = channel.data() + std::size_t(s) * problem_.n_y * problem_.n_z();
-            std::fill(mask.data() + row, mask.data() + row + most, false);
-            std::fill(gain.data() + row, gain.data() + row + most, 0.0f);
-            std::fill(u.data() + row, u.data() + row + most, 0.0f);
-            std::fill(v.data() + row, v.data() + row + most, 0.0f);
-            search_->render(found_, scale, field);
-            for (int i = 0; i < found_.paths; ++i) {
-                const int k = order_[i];
-                gain.data()[row + i] = std::complex<float>(at_first(k, scale));
-                u.data()[row + i] = float(found_.u[k]), v.data()[row + i] = float(found_.v[k]);
-                mask.data()[row + i] = true;
-            }
+            search_->render(found_, scale, channel.data() + std::size_t(s) * problem_.n_y * problem_.n_z());
+            write(scale, gain.data() + row, u.data() + row, v.data() + row, mask.data() + row);
             numbers.data()[2 * s] = float(scale * scale * found_.noise_var);
             numbers.data()[2 * s + 1] = float(scale * scale * found_.error_var);
             rounds.data()[s] = found_.rounds, settled.data()[s] = found_.settled;
         }
     }
 
-    // One slot from a prior (6, K): u, v, their precisions, power, log-odds; the channel is written in place.
-    // Returns ((7, K) u, v, weight, inclusion, variance, spread of u and of v; gains; index; noise_var, error_var;
-    // rounds, settled), gains and powers relative to `scale`.
-    nb::tuple search(In<std::complex<float>, 2> y, double scale, In<double, 2> prior, Out<std::complex<float>, 2> channel,
+    // One slot from a prior (6, K): u, v, their precisions, power, log-odds; the rows of an estimate are written in place.
+    // Returns ((7, K) u, v, weight, inclusion, variance, spread of u and of v; |gain|^2; index into the prior;
+    // noise_var, error_var; rounds, settled), gains and powers relative to the unit.
+    nb::tuple search(In<std::complex<float>, 2> y, double unit, In<double, 2> prior, Out<std::complex<float>, 2> channel,
+                     Out<std::complex<float>, 1> gain, Out<float, 1> u, Out<float, 1> v, Out<bool, 1> mask,
                      const nb::object &budget) {
         if (prior.shape(0) != 6 || int(y.shape(0)) != problem_.n_y || int(y.shape(1)) != problem_.chains)
             throw nb::value_error("observations or prior do not fit");
         const std::size_t known = prior.shape(1);
         const double *p = prior.data();
         const Prior given{int(known), p, p + known, p + 2 * known, p + 3 * known, p + 4 * known, p + 5 * known};
-        std::function<bool()> late;
-        if (!budget.is_none()) late = [&] { return nb::cast<bool>(budget()); };
-        found_ = Found{};
-        search_->run(y.data(), float(scale), given, late, found_);
-        search_->render(found_, scale, channel.data());
+        run(y.data(), given, budget, unit);
+        search_->render(found_, unit, channel.data());
+        write(unit, gain.data(), u.data(), v.data(), mask.data());
         const std::size_t n = std::size_t(found_.paths);
-        auto *numbers = new double[7 * n + 1];
+        auto *numbers = new double[8 * n + 1];
         const std::vector<double> *lists[] = {&found_.u,        &found_.v,        &found_.weight,  &found_.inclusion,
                                               &found_.variance, &found_.spread_u, &found_.spread_v};
         for (int i = 0; i < 7; ++i) std::copy(lists[i]->begin(), lists[i]->end(), numbers + i * n);
-        auto *gain = new std::complex<double>[n + 1];
-        std::copy(found_.gain.begin(), found_.gain.begin() + std::ptrdiff_t(n), gain);
+        for (std::size_t k = 0; k < n; ++k) numbers[7 * n + k] = std::norm(found_.gain[k]);
         auto *index = new std::int64_t[n + 1];
         std::copy(found_.origin.begin(), found_.origin.end(), index);
         nb::capsule own_numbers(numbers, [](void *x) noexcept { delete[] static_cast<double *>(x); });
-        nb::capsule own_gain(gain, [](void *x) noexcept { delete[] static_cast<std::complex<double> *>(x); });
         nb::capsule own_index(index, [](void *x) noexcept { delete[] static_cast<std::int64_t *>(x); });
-        return nb::make_tuple(nb::ndarray<nb::numpy, double>(numbers, {7, n}, own_numbers),
-                              nb::ndarray<nb::numpy, std::complex<double>>(gain, {n}, own_gain),
+        return nb::make_tuple(nb::ndarray<nb::numpy, double>(numbers, {8, n}, own_numbers),
                               nb::ndarray<nb::numpy, std::int64_t>(index, {n}, own_index), found_.noise_var,
                               found_.error_var, found_.rounds, found_.settled);
     }
 
   private:
-    // Fills found_ and order_; returns the scale, NaN where the slot is not finite.
-    double run(const std::complex<float> *y, const Prior &prior, const nb::object &budget) {
+    // Fills found_ and order_; returns what y was divided by, 1 where the slot is not finite.
+    double run(const std::complex<float> *y, const Prior &prior, const nb::object &budget, double unit = 0) {
         double energy = 0;
         const int entries = problem_.n_y * problem_.chains;
         for (int i = 0; i < entries; ++i)
             if (problem_.which[i / problem_.chains] >= 0) energy += double(y[i].real()) * y[i].real() + double(y[i].imag()) * y[i].imag();
-        const double scale = std::sqrt(energy / problem_.rows);
+        const double scale = unit > 0 ? unit : std::sqrt(energy / problem_.rows);
         found_ = Found{};
         if (!std::isfinite(scale)) {
             found_.noise_var = found_.error_var = std::numeric_limits<double>::quiet_NaN();
@@ -143,6 +129,21 @@ class Kernel {
         for (int k = 0; k < found_.paths; ++k) order_[k] = k;
         std::stable_sort(order_.begin(), order_.end(), [&](int a, int b) { return strength(a) > strength(b); });
         return scale;
+    }
+
+    // The paths of a row of an estimate, the strongest first.
+    void write(double scale, std::complex<float> *gain, float *u, float *v, bool *mask) const {
+        const int most = problem_.max_paths;
+        std::fill(mask, mask + most, false);
+        std::fill(gain, gain + most, 0.0f);
+        std::fill(u, u + most, 0.0f);
+        std::fill(v, v + most, 0.0f);
+        for (int i = 0; i < found_.paths; ++i) {
+            const int k = order_[i];
+            gain[i] = std::complex<float>(at_first(k, scale));
+            u[i] = float(found_.u[k]), v[i] = float(found_.v[k]);
+            mask[i] = true;
+        }
     }
 
     double strength(int k) const { return std::abs(found_.gain[k]) * found_.weight[k]; }
@@ -173,6 +174,6 @@ NB_MODULE(MODULE, m) {
         .def("estimate", &Kernel::estimate, nb::arg("y"), nb::arg("channel"), nb::arg("gain"), nb::arg("u"), nb::arg("v"),
              nb::arg("mask"), nb::arg("numbers"), nb::arg("rounds"), nb::arg("settled"),
              nb::arg("budget").none() = nb::none())
-        .def("search", &Kernel::search, nb::arg("y"), nb::arg("scale"), nb::arg("prior"), nb::arg("channel"),
-             nb::arg("budget").none() = nb::none());
+        .def("search", &Kernel::search, nb::arg("y"), nb::arg("unit"), nb::arg("prior"), nb::arg("channel"),
+             nb::arg("gain"), nb::arg("u"), nb::arg("v"), nb::arg("mask"), nb::arg("budget").none() = nb::none());
 }

@@ -120,7 +120,7 @@ def test_a_path_that_is_born_is_found_and_one_that_dies_is_given_up() -> None:
     assert max(away[:15]) < 0.02
     assert min(away[17:35]) > 0.25
     assert max(away[45:]) < 0.02
-    assert not np.any(np.abs(tracker.tracks[0].u - OTHER[1]) < 0.01)
+    assert not np.any(np.abs(tracker.tracks[0].direction[0] - OTHER[1]) < 0.01)
     error = nmse(found.channel[:, 0], truth)
     assert decibels(error[17:35].mean()) < -23
     assert decibels(error[40:].mean()) < -25
@@ -171,9 +171,9 @@ def test_slots_that_were_missed_make_less_certain() -> None:
     _, observation = observe(wandering(11, 1.5e-4, 15), 5, 7)
     _, tracker = track(observation)
     tracks = tracker.tracks[0]
-    var_u, log_odds, drift = tracks.var_u.copy(), tracks.log_odds.copy(), tracks.drift.copy()
+    variance, log_odds, drift = tracks.variance, tracks.log_odds, tracks.drift
     tracker.skip(40)
-    np.testing.assert_allclose(tracks.var_u, var_u + 40 * drift[0])
+    np.testing.assert_allclose(tracks.variance, variance + 40 * drift[:, None])
     assert np.all(tracks.log_odds < log_odds)
     assert np.all(np.abs(log_odds) <= MOST_CERTAIN)
 

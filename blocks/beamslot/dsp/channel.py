@@ -35,6 +35,7 @@ class Paths:
     gain: (slot, user, path) complex64 [sqrt(W)], the LOS path first    u, v: (slot, user, path) float32
     mask: (slot, user, path) bool, which paths exist
     draw: (slot,) int64, the channel draw of each slot; slots of one draw are not independent
+    field: (slot, user, y, z) complex64 [sqrt(W)], what the paths make at the antennas; None: not rendered
     """
 
     gain: NDArray[np.complex64]
@@ -42,6 +43,7 @@ class Paths:
     v: NDArray[np.float32]
     mask: NDArray[np.bool_]
     draw: NDArray[np.int64]
+    field: NDArray[np.complex64] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,11 @@ class PathChannel:
         u = _bounce(drawn.u + drawn.rate_u * steps, -drawn.limit, drawn.limit).astype(np.float32)
         v = _bounce(drawn.v + drawn.rate_v * steps, *self.interval).astype(np.float32)
         phase = self._phases(drawn.phase, [generator(2 * int(s) + 1) for s in index] if self._is_random() else [])
-        gain = _normalise((drawn.amplitude * np.exp(1j * phase)).astype(np.complex64), u, v, self.geometry)
-        return Paths(gain, u, v, np.ones(gain.shape, np.bool_), number)
+        gain = (drawn.amplitude * np.exp(1j * phase)).astype(np.complex64)
+        field = render(gain, u, v, self.geometry)
+        factor = np.sqrt(np.float32(self.geometry.antennas)) / np.linalg.norm(field, axis=(-2, -1))
+        gain, field = gain * factor[..., None], field * factor[..., None, None]
+        return Paths(gain, u, v, np.ones(gain.shape, np.bool_), number, field)
 
     def _is_random(self) -> bool:
         return self.phase == "fresh" or self.phase_noise > 0
@@ -169,6 +174,9 @@ class PathChannel:
 
 
 def _stack(draws: list[Draw], where: NDArray[np.intp], shape: tuple[int, int]) -> Draw:
+    if len(where) == 1:
+        (only,) = draws
+        return Draw(*(getattr(only, name)[None] for name in Draw.__dataclass_fields__))
     parts = ([getattr(draw, name) for draw in draws] for name in Draw.__dataclass_fields__)
     return Draw(*(np.array(part).reshape(-1, *shape)[where] for part in parts))
 
@@ -180,13 +188,6 @@ def _bounce(
     period = 2 * np.asarray(high - low, np.float64)
     turns = np.divide(position - low, period, out=np.zeros_like(position), where=period > 0)
     return low + period * np.abs(turns - np.round(turns))
-
-
-def _normalise(
-    gain: NDArray[np.complex64], u: NDArray[np.float32], v: NDArray[np.float32], geometry: Geometry
-) -> NDArray[np.complex64]:
-    norm = np.linalg.norm(render(gain, u, v, geometry), axis=(-2, -1))
-    return gain * (np.sqrt(np.float32(geometry.antennas)) / norm)[..., None]
 
 
 def noise_variance(snr_db: float, antennas_per_chain: int | None = None) -> float:

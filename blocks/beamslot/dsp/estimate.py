@@ -60,17 +60,8 @@ def spoilt() -> Slot:
     return Slot(none.astype(complex), none, none, none.astype(bool), np.nan, np.nan, 0, False)
 
 
-def collect(
-    slots: list[Slot],
-    geometry: Geometry,
-    max_paths: int,
-    batch: tuple[int, ...],
-    channel: NDArray[np.complex64] | None = None,
-) -> Estimate:
-    """Return the slots of a batch as one estimate.
-
-    channel: (slot, y, z); None to render them from the paths
-    """
+def collect(slots: list[Slot], geometry: Geometry, max_paths: int, batch: tuple[int, ...]) -> Estimate:
+    """Return the slots of a batch as one estimate, its channels rendered from the paths."""
 
     def paths(name: str, dtype: type[np.generic]) -> NDArray[Any]:
         table = np.zeros((len(slots), max_paths), dtype)
@@ -85,7 +76,7 @@ def collect(
     gain, u, v = paths("gain", np.complex64), paths("u", np.float32), paths("v", np.float32)
     mask = paths("mask", np.bool_)
     return Estimate(
-        channel=render(gain, u, v, geometry, mask) if channel is None else channel.reshape(*batch, *channel.shape[1:]),
+        channel=render(gain, u, v, geometry, mask),
         gain=gain,
         u=u,
         v=v,
@@ -109,6 +100,28 @@ def refuse(*values: tuple[str, Any, str, bool]) -> None:
     problems = [f"{name} is {value!r}, wanted {wanted}" for name, value, wanted, ok in values if not ok]
     if problems:
         raise BadParam(*problems)
+
+
+def blank(slots: int, max_paths: int, geometry: Geometry) -> Estimate:
+    """Return an estimate of so many slots with nothing in it, to be filled in."""
+    paths = (slots, max_paths)
+    return Estimate(
+        channel=np.zeros((slots, geometry.n_y, geometry.n_z), np.complex64),
+        gain=np.zeros(paths, np.complex64),
+        u=np.zeros(paths, np.float32),
+        v=np.zeros(paths, np.float32),
+        mask=np.zeros(paths, np.bool_),
+        noise_var=np.zeros(slots, np.float32),
+        error_var=np.zeros(slots, np.float32),
+        iterations=np.zeros(slots, np.int32),
+        converged=np.zeros(slots, np.bool_),
+    )
+
+
+def shaped(estimate: Estimate, batch: tuple[int, ...]) -> Estimate:
+    """Return an estimate of slots in a row in the shape of its batch."""
+    arrays = (getattr(estimate, name) for name in Estimate.__dataclass_fields__)
+    return Estimate(*(array.reshape((*batch, *array.shape[1:])) for array in arrays))
 
 
 def outside(found: Estimate, interval: tuple[float, float], tolerance: float = 0.01) -> NDArray[np.bool_]:

@@ -2,8 +2,8 @@
 
 | symbol | name | meaning |
 |---|---|---|
-| u_k, v_k, P_k | u, v, var_u, var_v | directions of a track and their variances [cells^2], a Kalman filter each |
-| q^2 | drift_u, drift_v | variance of what a direction moves in a slot [cells^2], learned over all tracks |
+| u_k, v_k, P_k | direction, variance | directions of a track and their variances [cells^2], a Kalman filter each |
+| q^2 | drift | variance of what a direction moves in a slot [cells^2], learned over all tracks |
 | p_k | power | mean of |a_k|^2, fixed over the life of a path |
 | l_k | log_odds | that the path exists, what all slots so far have to say |
 
@@ -21,16 +21,16 @@ source: Bell and Cathey, IEEE TAC 38(2), 1993 (the Gauss-Newton form of the iter
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from beamslot.dsp import kernel
-from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of, spoilt
+from beamslot.dsp.estimate import Budget, Estimate, blank, refuse, shaped, slots_of
 from beamslot.dsp.geometry import render
-from beamslot.dsp.sensing import Real, Sensing, joint_sensing
-from beamslot.dsp.vp_nomp import Found, Prior, Settings, compiled, search
+from beamslot.dsp.sensing import Real, joint_sensing
+from beamslot.dsp.vp_nomp import Prior, Settings, compiled, search
 from beamslot.frame import Geometry, Operator
 
 SURVIVAL = 0.99
@@ -45,39 +45,58 @@ ROUNDS, FIRST_ROUNDS = 1, 20
 """Searches for new paths at most in a slot, and in the first."""
 HIDDEN = 0.28
 """See `Settings`: less stays hidden than in a single slot."""
+LEAST_GAIN, SURE = 0.05, 0.9
+"""The drift is learned from directions that a slot says so much about, of paths that exist with this probability."""
+FIRST_DRIFT = 5e-3
+"""Of a direction in a slot before anything is learned, rms [cells]."""
 LEAST_DRIFT = 1e-4
 """Of a direction in a slot, rms [cells]."""
 
 
-def _empty() -> Real:
-    return np.zeros(0)
+def _none(*shape: int) -> Real:
+    return np.zeros((*shape, 0))
 
 
 @dataclass
 class Tracks:
     """What is known of the paths of one user; powers are in units of the observation [W].
 
-    drift: (2,) variance of what u and v move in a slot [cells^2]    slots: how many it has seen
+    direction, variance: (2, K) u and v, and their variances [cells^2]    power, log_odds, age: (K,)
+    drift: (2,) variance of what u and v move in a slot [cells^2]    slots: how many were seen
     """
 
-    u: Real = field(default_factory=_empty)
-    v: Real = field(default_factory=_empty)
-    var_u: Real = field(default_factory=_empty)
-    var_v: Real = field(default_factory=_empty)
-    power: Real = field(default_factory=_empty)
-    log_odds: Real = field(default_factory=_empty)
-    age: Real = field(default_factory=_empty)
-    drift: Real = field(default_factory=lambda: np.array([2.5e-5, 2.5e-5]))
+    direction: Real = field(default_factory=lambda: _none(2))
+    variance: Real = field(default_factory=lambda: _none(2))
+    power: Real = field(default_factory=_none)
+    log_odds: Real = field(default_factory=_none)
+    age: Real = field(default_factory=_none)
+    drift: Real = field(default_factory=lambda: np.full(2, FIRST_DRIFT**2))
     slots: int = 0
 
     def snapshot(self) -> dict[str, Any]:
         """Return all of it as arrays, which do not change any more, and a number."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"drift": self.drift.copy()}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> "Tracks":
         """Return the tracks that `snapshot` gave."""
         return cls(**state)
+
+
+class Seen(NamedTuple):
+    """What a slot says of the paths in it, those that were tracked first, in their order.
+
+    direction, spread: (2, K), the latter variances [cells^2]    inclusion, variance, power: (K,), power |a|^2
+    shrunk: (K,) power after the gains were weighed    origin: (known,) which tracks they are
+    """
+
+    direction: Real
+    spread: Real
+    inclusion: Real
+    variance: Real
+    power: Real
+    shrunk: Real
+    origin: NDArray[np.int64]
 
 
 class GwTracker:
@@ -109,12 +128,10 @@ class GwTracker:
         )
         self.geometry, self.operator = geometry, operator
         self.sensing = joint_sensing(geometry, operator, guard)
-        self._active = operator.group >= 0
-        module = kernel.load(variant)
-        if module is not None:
-            self._kernel = compiled(module, self.sensing, operator, self.settings)
-            self._first_kernel = compiled(module, self.sensing, operator, self._first)
-        self._search = self._numpy if module is None else self._compiled
+        self._rows, self._cell = float(self.sensing.rows[0]), np.array(self.sensing.cell)
+        self._active = None if np.all(operator.group >= 0) else operator.group >= 0
+        module, both = kernel.load(variant), (self._first, self.settings)
+        self._kernels: Any = module and [compiled(module, self.sensing, operator, settings) for settings in both]
         self.tracks = [Tracks() for _ in range(users)]
 
     def estimate(self, observation: NDArray[Any], budget: Budget | None = None) -> Estimate:
@@ -125,41 +142,33 @@ class GwTracker:
         """
         slots = np.ascontiguousarray(slots_of("gw_tracker", observation, self.operator.weights.shape[:2]), np.complex64)
         users, batch = observation.shape[-3], observation.shape[:-2]
-        channel = np.empty((len(slots), self.geometry.n_y, self.geometry.n_z), np.complex64)
-        found = [self._slot(one, self.tracks[index % users], channel[index], budget) for index, one in enumerate(slots)]
-        return collect(found, self.geometry, self.settings.max_paths, batch, channel)
+        made = blank(len(slots), self.settings.max_paths, self.geometry)
+        for index, slot in enumerate(slots):
+            self._slot(slot, self.tracks[index % users], made, index, budget)
+        return shaped(made, batch)
 
     def skip(self, slots: int) -> None:
         """Take the tracks on by slots that nothing was seen of."""
         for tracks in self.tracks:
-            tracks.var_u = tracks.var_u + slots * tracks.drift[0]
-            tracks.var_v = tracks.var_v + slots * tracks.drift[1]
+            tracks.variance = tracks.variance + slots * tracks.drift[:, None]
             exists = SURVIVAL**slots / (1 + np.exp(-tracks.log_odds))
             tracks.log_odds = np.log(exists / (1 - exists))
 
     def _slot(
-        self, observation: NDArray[np.complex64], tracks: Tracks, channel: NDArray[np.complex64], budget: Budget | None
-    ) -> Slot:
-        own = observation[self._active]
-        power = float(np.vdot(own, own).real) / float(self.sensing.rows[0])
+        self, observation: NDArray[np.complex64], tracks: Tracks, made: Estimate, index: int, budget: Budget | None
+    ) -> None:
+        own = observation if self._active is None else observation[self._active]
+        power = float(np.vdot(own, own).real) / self._rows
         if not np.isfinite(power) or not power:
-            channel[:] = 0
-            return spoilt()
+            made.noise_var[index] = made.error_var[index] = np.nan
+            return
         prior = predict(tracks, power)
-        found = self._search(observation, np.sqrt(power), prior, not tracks.slots, channel, budget)
-        update(tracks, prior, found, self.sensing, power)
-        gain = np.sqrt(power) * self.sensing.from_middle(found.gain * found.weight, found.u, found.v)
-        order = np.argsort(-np.abs(gain), kind="stable")
-        return Slot(
-            gain[order],
-            found.u[order],
-            found.v[order],
-            np.ones(len(order), np.bool_),
-            power * found.noise_var,
-            power * found.error_var,
-            found.rounds,
-            found.settled,
+        find = self._numpy if self._kernels is None else self._compiled
+        seen, noise_var, error_var, made.iterations[index], made.converged[index] = find(
+            observation, np.sqrt(power), prior, not tracks.slots, made, index, budget
         )
+        made.noise_var[index], made.error_var[index] = power * noise_var, power * error_var
+        update(tracks, prior, seen, self._cell, power)
 
     def _numpy(
         self,
@@ -167,14 +176,28 @@ class GwTracker:
         scale: float,
         prior: Prior,
         first: bool,
-        channel: NDArray[np.complex64],
+        made: Estimate,
+        index: int,
         budget: Budget | None,
-    ) -> Found:
+    ) -> tuple[Seen, float, float, int, bool]:
         rows = self.sensing.gather(observation)[0] / scale
         found = search(rows, self.sensing, self._first if first else self.settings, prior, budget)
         gain = scale * self.sensing.from_middle(found.gain * found.weight, found.u, found.v)
-        channel[:] = render(gain, found.u, found.v, self.geometry)
-        return found
+        order, count = np.argsort(-np.abs(gain), kind="stable"), len(gain)
+        made.gain[index, :count], made.mask[index, :count] = gain[order], True
+        made.u[index, :count], made.v[index, :count] = found.u[order], found.v[order]
+        made.channel[index] = render(gain, found.u, found.v, self.geometry)
+        power = np.abs(found.gain) ** 2
+        seen = Seen(
+            np.stack([found.u, found.v]),
+            found.spread.reshape(2, -1),
+            found.inclusion,
+            found.variance,
+            power,
+            power * found.weight**2,
+            found.origin[found.origin >= 0],
+        )
+        return seen, found.noise_var, found.error_var, found.rounds, found.settled
 
     def _compiled(
         self,
@@ -182,29 +205,17 @@ class GwTracker:
         scale: float,
         prior: Prior,
         first: bool,
-        channel: NDArray[np.complex64],
+        made: Estimate,
+        index: int,
         budget: Budget | None,
-    ) -> Found:
+    ) -> tuple[Seen, float, float, int, bool]:
         known = np.array(prior[:6], np.float64)
-        which = self._first_kernel if first else self._kernel
-        numbers, gain, origin, noise_var, error_var, rounds, settled = which.search(
-            observation, scale, known, channel, budget
-        )
-        u, v, weight, inclusion, variance = numbers[:5]
-        return Found(
-            u,
-            v,
-            gain,
-            weight,
-            inclusion,
-            variance,
-            numbers[5:].reshape(-1),
-            origin,
-            noise_var,
-            error_var,
-            rounds,
-            settled,
-        )
+        row = (made.channel[index], made.gain[index], made.u[index], made.v[index], made.mask[index])
+        numbers, origin, *rest = self._kernels[not first].search(observation, scale, known, *row, budget)
+        power = numbers[7]
+        origin = origin[: np.count_nonzero(origin >= 0)]
+        seen = Seen(numbers[:2], numbers[5:7], numbers[3], numbers[4], power, power * numbers[2] ** 2, origin)
+        return seen, *rest
 
 
 def predict(tracks: Tracks, power: float) -> Prior:
@@ -213,62 +224,55 @@ def predict(tracks: Tracks, power: float) -> Prior:
     power: mean power of the observation, the unit of the slot [W]
     """
     exists = SURVIVAL / (1 + np.exp(-tracks.log_odds))
+    (u, v), precision = tracks.direction, 1 / (tracks.variance + tracks.drift[:, None])
     return Prior(
-        tracks.u,
-        tracks.v,
-        1 / (tracks.var_u + tracks.drift[0]),
-        1 / (tracks.var_v + tracks.drift[1]),
+        u,
+        v,
+        precision[0],
+        precision[1],
         tracks.power / power,
         np.log(exists / (1 - exists)),
-        np.arange(len(tracks.u)),
+        np.arange(len(exists)),
     )
 
 
-def update(tracks: Tracks, prior: Prior, found: Found, sensing: Sensing, power: float) -> None:
-    """Take the tracks on by what was found in a slot: learn drift and powers, let tracks be born and die."""
-    old = found.origin >= 0
-    which = found.origin[old]
-    learn_drift(tracks, prior, found, sensing)
-    odds = np.log(found.inclusion / np.maximum(1 - found.inclusion, 1e-300))
-    age = np.ones(len(found.u))
-    age[old] = tracks.age[which] + 1
-    seen = power * (np.abs(found.gain) ** 2 + found.variance)
-    # That of a new track is of what stood out of the noise, and so too large.
-    mean = np.where(old, seen, power * np.abs(found.gain * found.weight) ** 2 + power * found.variance)
-    share = np.maximum(1 / age[old], 1 / MEMORY)
-    mean[old] = (1 - share) * tracks.power[which] + share * seen[old]
+def update(tracks: Tracks, prior: Prior, seen: Seen, cell: Real, power: float) -> None:
+    """Take the tracks on by what was seen in a slot: learn drift and powers, let tracks be born and die.
+
+    cell: (2,) resolution in u and in v    power: what powers are relative to [W]
+    """
+    which, known = seen.origin, len(seen.origin)
+    learn_drift(tracks, prior, seen, cell)
+    odds = np.log(np.maximum(seen.inclusion, 1e-300) / np.maximum(1 - seen.inclusion, 1e-300))
+    age = np.ones(len(odds))
+    age[:known] += tracks.age[which]
+    # A new track stood out of the noise, so what was seen of it is too large.
+    mean = power * (seen.shrunk + seen.variance)
+    share = np.maximum(1 / age[:known], 1 / MEMORY)
+    now = power * (seen.power[:known] + seen.variance[:known])
+    mean[:known] = (1 - share) * tracks.power[which] + share * now
     keep = odds > DEAD
-    half = len(found.u)
-    tracks.u, tracks.v = found.u[keep], found.v[keep]
-    tracks.var_u, tracks.var_v = found.spread[:half][keep], found.spread[half:][keep]
+    tracks.direction, tracks.variance = seen.direction[:, keep], seen.spread[:, keep]
     tracks.power, tracks.age = mean[keep], age[keep]
-    tracks.log_odds = np.clip(odds[keep], -MOST_CERTAIN, MOST_CERTAIN)
+    tracks.log_odds = np.minimum(odds[keep], MOST_CERTAIN)
     tracks.slots += 1
 
 
-def learn_drift(tracks: Tracks, prior: Prior, found: Found, sensing: Sensing) -> None:
+def learn_drift(tracks: Tracks, prior: Prior, seen: Seen, cell: Real) -> None:
     """Average what directions moved beyond their prediction, less what their variances explain.
 
     The update moves a direction by K times its innovation, K = 1 - P / P_predicted, and the innovation has the
     variance P_predicted / K: so (move / K)^2 - P_predicted / K + q^2 has the mean q^2.
     """
-    old = found.origin >= 0
-    which, half = found.origin[old], len(found.u)
+    which, known = seen.origin, len(seen.origin)
+    if not known:
+        return
     share = max(1 / (tracks.slots + 1), 1 / MEMORY)
-    for axis, (now, before, precision, spread) in enumerate(
-        (
-            (found.u, prior.u, prior.precision_u, found.spread[:half]),
-            (found.v, prior.v, prior.precision_v, found.spread[half:]),
-        )
-    ):
-        expected = 1 / precision[which]
-        gained = 1 - spread[old] / expected
-        sure = (gained > 0.05) & (found.inclusion[old] > 0.9)
-        if not sure.any():
-            continue
-        moved = (now[old][sure] - before[which][sure]) / sensing.cell[axis]
-        gained, expected = gained[sure], expected[sure]
-        sample = (moved / gained) ** 2 - expected / gained + tracks.drift[axis]
-        weight = (gained / expected) ** 2
-        mean = float(np.sum(weight * sample) / np.sum(weight))
-        tracks.drift[axis] = max((1 - share) * tracks.drift[axis] + share * mean, LEAST_DRIFT**2)
+    expected = 1 / np.array(prior[2:4])[:, which]
+    gained = np.maximum(1 - seen.spread[:, :known] / expected, LEAST_GAIN)
+    moved = (seen.direction[:, :known] - np.array(prior[:2])[:, which]) / cell[:, None]
+    sample = (moved / gained) ** 2 - expected / gained
+    weight = (gained / expected) ** 2 * ((gained > LEAST_GAIN) & (seen.inclusion[:known] > SURE))
+    total = weight.sum(axis=1)
+    beyond = np.divide((weight * sample).sum(axis=1), total, out=np.zeros(2), where=total > 0)
+    tracks.drift = np.maximum(tracks.drift + share * beyond, LEAST_DRIFT**2)

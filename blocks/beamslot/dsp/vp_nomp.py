@@ -33,7 +33,7 @@ from scipy.special import expit
 
 from beamslot.dsp import kernel
 from beamslot.dsp.combine import distinct
-from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of, spoilt
+from beamslot.dsp.estimate import Budget, Estimate, Slot, blank, collect, refuse, shaped, slots_of, spoilt
 from beamslot.dsp.prediction import aperture_gram, power_below
 from beamslot.dsp.sensing import FAINTEST, Complex, Real, Sensing, joint_sensing, normalised
 from beamslot.frame import Geometry, Operator
@@ -488,20 +488,12 @@ class VpNomp:
         return collect(found, self.geometry, self.settings.max_paths, batch)
 
     def _compiled(self, slots: NDArray[np.complex64], batch: tuple[int, ...], budget: Budget | None) -> Estimate:
-        count, paths = len(slots), self.settings.max_paths
-        channel = np.empty((count, self.geometry.n_y, self.geometry.n_z), np.complex64)
-        gain, mask = np.empty((count, paths), np.complex64), np.empty((count, paths), np.bool_)
-        u, v = np.empty((2, count, paths), np.float32)
-        variances = np.empty((count, 2), np.float32)
-        rounds, settled = np.empty(count, np.int32), np.empty(count, np.bool_)
-        self._kernel.estimate(slots, channel, gain, u, v, mask, variances, rounds, settled, budget)
-
-        def shaped(array: NDArray[Any]) -> NDArray[Any]:
-            return array.reshape((*batch, *array.shape[1:]))
-
-        noise_var, error_var = variances.T
-        flat = (channel, gain, u, v, mask, noise_var, error_var, rounds, settled)
-        return Estimate(*map(shaped, flat))
+        made = blank(len(slots), self.settings.max_paths, self.geometry)
+        variances = np.empty((len(slots), 2), np.float32)
+        paths = (made.gain, made.u, made.v, made.mask)
+        self._kernel.estimate(slots, made.channel, *paths, variances, made.iterations, made.converged, budget)
+        made.noise_var[:], made.error_var[:] = variances.T
+        return shaped(made, batch)
 
     def _slot(self, observation: NDArray[Any], budget: Budget | None) -> Slot:
         rows, scale = normalised(self.sensing.gather(observation), self.sensing)

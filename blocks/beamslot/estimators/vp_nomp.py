@@ -14,7 +14,7 @@ from beamslot.runtime import Block, In, Out, Tagged
 
 
 class VpNompEstimator(Block):
-    """Find a few paths at a time, move all by Gauss-Newton steps, weigh them by their evidence; noise variance learned."""
+    """Find a few paths at a time, move all by Gauss-Newton steps, weigh them by evidence; noise variance learned."""
 
     rf = In(RF_AXES, np.complex64, unit="sqrt(W)")
     estimate = Out(ESTIMATE)

@@ -19,8 +19,11 @@ def observe(
     paths: of these slots    noise_var: per antenna and complex entry [W]
     rng: the noise generator of a slot, so that bursts and single slots give the same
     """
-    channel = render(paths.gain, paths.u, paths.v, geometry, paths.mask)
-    field = np.stack([add_noise(h, noise_var, rng(slot)) for h, slot in zip(channel, slots, strict=True)])
+    channel = paths.field
+    if channel is None:
+        channel = render(paths.gain, paths.u, paths.v, geometry, paths.mask)
+    noisy = [add_noise(h, noise_var, rng(slot)) for h, slot in zip(channel, slots, strict=True)]
+    field = np.stack(noisy) if len(noisy) > 1 else noisy[0][None]
     truth = {
         "channel": channel,
         "gain": paths.gain,
