@@ -18,7 +18,7 @@ struct Problem {
     double rows;                               // observations that are not switched off
     double faintest;                           // energy of an atom is at least this share of the largest
 
-    // Settings and constants of beamslot.dsp.vp_nomp.
+    // Settings and constants of beamslot.dsp.path_search and .evidence.
     int max_paths, max_rounds, final_rounds, powers, apart, peaks;
     double threshold, expected_paths, next_peak, longest_step, damping, merge, settled, freedom, path_power, hidden,
         certainty, rank, twin, neighbour, silence;

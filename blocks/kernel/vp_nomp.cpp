@@ -1,5 +1,5 @@
-// The search of beamslot.dsp.vp_nomp, one path a SIMD lane. That file is the reference: same steps, same names, and the
-// equations. Single precision, but for the solve for the gains and the bookkeeping. Compiled once for every instruction
+// The search of beamslot.dsp.path_search, one path a SIMD lane. That file is the reference: same steps, same names, and
+// the equations. Single precision, but for the solve for the gains and the bookkeeping. Compiled once for every instruction
 // set (VARIANT, WIDTH); `module.cpp` chooses at run time.
 
 #include "lanes.h"

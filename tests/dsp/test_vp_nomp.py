@@ -16,13 +16,15 @@ from beamslot.dsp.beams import group_beams, random_beams
 from beamslot.dsp.channel import PathChannel, add_noise, noise_variance
 from beamslot.dsp.combine import combine, dense
 from beamslot.dsp.estimate import Estimate
+from beamslot.dsp.evidence import evidence, found_error, occam
 from beamslot.dsp.geometry import render, steering
 from beamslot.dsp.grouping import balanced_random
 from beamslot.dsp.metrics import nmse
 from beamslot.dsp.omp import Omp
+from beamslot.dsp.path_search import Settings, direction_curvature
 from beamslot.dsp.prediction import aperture_gram
 from beamslot.dsp.sensing import Sensing, joint_sensing
-from beamslot.dsp.vp_nomp import Settings, VpNomp, direction_curvature, evidence, found_error, occam
+from beamslot.dsp.vp_nomp import VpNomp
 from beamslot.errors import BadParam, ShapeError
 from beamslot.frame import Geometry, Operator
 

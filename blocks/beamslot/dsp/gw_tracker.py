@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from beamslot.dsp import kernel
 from beamslot.dsp.estimate import Budget, Estimate, blank, refuse, shaped, slots_of
 from beamslot.dsp.geometry import render
+from beamslot.dsp.path_search import Prior, Settings, search
 from beamslot.dsp.sensing import Real, joint_sensing
-from beamslot.dsp.vp_nomp import Prior, Settings, compiled, search
+from beamslot.dsp.vp_nomp import compiled
 from beamslot.frame import Geometry, Operator
 
 SURVIVAL = 0.99

@@ -1,7 +1,7 @@
 """Which compiled form of the search for paths this machine runs, if any.
 
 The wheel holds one module an instruction set. BEAMSLOT_KERNEL chooses another than the best: "avx2", "baseline", or
-"numpy" for the reference in `vp_nomp`.
+"numpy" for the reference in `path_search`.
 """
 
 import os
