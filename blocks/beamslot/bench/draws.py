@@ -20,6 +20,8 @@ from beamslot.frame import Geometry, Operator
 
 SEED = 7
 INTERVAL = (-0.5, 0.0)
+TRACK, SETTLED = 25, 10
+"""Slots of one channel where paths drift, and those at its beginning that are no judge of a tracker."""
 _CHUNK = 50
 """Slots whose oracles are computed at once."""
 
@@ -44,14 +46,15 @@ class Array(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """Signal-to-noise ratio per antenna [dB], and paths."""
+    """Signal-to-noise ratio per antenna [dB], paths, and the rms change of their u and v a slot, 0 for none."""
 
     snr_db: float = 5.0
     paths: int = 10
+    drift: float = 0.0
 
 
 class Draws(NamedTuple):
-    """Independent draws, one a slot, and what no estimator can pass; the leading axis of all is the slot.
+    """Independent draws, one a slot or (where paths drift) one for some, and what nobody can pass; all by slot.
 
     paths: (slot, path) arrays, without users    channel: (slot, y, z)    observation: (slot, y, chain) complex64
     noise_var_w: variance of w per complex entry [W]
@@ -96,7 +99,8 @@ def oracle_mmse(oracle: OracleMmse, draws: Draws, part: slice) -> Estimate:
 
 def make(array: Array, setting: Setting, slots: int) -> Draws:
     """Return the first slots of the draws of this setting; the first of more are the same."""
-    channel = PathChannel(geometry=array.geometry, paths=setting.paths, interval=INTERVAL, redraw=1)
+    redraw, fields = (TRACK if setting.drift else 1), {"interval": INTERVAL, "drift": setting.drift}
+    channel = PathChannel(geometry=array.geometry, paths=setting.paths, redraw=redraw, **fields)
     drawn = channel.evolve(range(slots), _keyed(0))
     paths = Paths(drawn.gain[:, 0], drawn.u[:, 0], drawn.v[:, 0], drawn.mask[:, 0], drawn.draw)
     truth, operator = render(paths.gain, paths.u, paths.v, array.geometry), array.operator()

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beamslot.bench.arithmetic import FixedWork, flops
-from beamslot.bench.draws import Array, Draws, Setting, make, oracle_ls, oracle_mmse
+from beamslot.bench.draws import SETTLED, TRACK, Array, Draws, Setting, make, oracle_ls, oracle_mmse
 from beamslot.dsp import kernel
 from beamslot.dsp.estimate import Estimate
 from beamslot.dsp.gw_sc_vbi import GwScVbi
+from beamslot.dsp.gw_tracker import GwTracker, Tracks
 from beamslot.dsp.metrics import NmseMean, nmse
 from beamslot.dsp.nomp import Nomp
 from beamslot.dsp.omp import Omp
@@ -37,27 +38,28 @@ Row = dict[str, Any]
 Work = Callable[[int], Any]
 """Estimates one slot, given its number."""
 
-SETTINGS = (Setting(), Setting(-5.0), Setting(15.0), Setting(5.0, 22))
-"""The first is the one that limits and ratios are about."""
+SETTINGS = (Setting(), Setting(-5.0), Setting(15.0), Setting(5.0, 22), Setting(drift=1.5e-4))
+"""The first is the one that limits and ratios are about; the last is for the tracker, with a single slot beside."""
 
 BOUT = 8
 FEWEST_FOR_P99 = 100
 """Slots without which a 99th percentile would only be the slowest slot."""
 
-MEDIAN_MS, NUMPY_MS, UNREST = 0.20, 5.0, 3.0
-"""Limits of a slot of vp_nomp, compiled and in NumPy [ms], and of its p99 over its median."""
+MEDIAN_MS, TRACKER_MS, NUMPY_MS, UNREST = 0.20, 0.10, 5.0, 3.0
+"""Limits of a slot of vp_nomp, of gw_tracker, of vp_nomp in NumPy [ms], and of the p99 of vp_nomp over its median."""
 
 
 class Entry(NamedTuple):
     """An estimator of the table.
 
     make: returns the work for some draws    every: takes each so-manieth slot only, where one takes long
-    variant: of the kernel, None where there is none
+    variant: of the kernel, None where there is none    tracks: whether it goes on from the slot before
     """
 
     make: Callable[[Draws], Work]
     every: int = 1
     variant: str | None = None
+    tracks: bool = False
 
 
 def _plain(estimator: Callable[..., Any], **options: Any) -> Callable[[Draws], Work]:
@@ -94,7 +96,25 @@ def table() -> dict[str, Entry]:
         "turbo_vbi": Entry(_plain(TurboVbi), every=10),
         "oracle_ls": Entry(_told(OracleLs, oracle_ls)),
         "oracle_mmse": Entry(_told(OracleMmse, oracle_mmse)),
+        "gw_tracker": Entry(_tracking, tracks=True),
     }
+
+
+def _tracking(draws: Draws) -> Work:
+    """Slots in their order; one that comes again, or too early, is worked beside, from the same tracks."""
+    tracker, upcoming = GwTracker(draws.array.geometry, draws.operator), 0
+
+    def work(slot: int) -> Estimate:
+        nonlocal upcoming
+        before = [tracks.snapshot() for tracks in tracker.tracks]
+        found = tracker.estimate(draws.observation[slot : slot + 1, None])
+        if slot == upcoming:
+            upcoming += 1
+        else:
+            tracker.tracks = [Tracks.restore(tracks) for tracks in before]
+        return Estimate(*(getattr(found, name)[:, 0] for name in Estimate.__dataclass_fields__))
+
+    return work
 
 
 def chosen(only: str) -> dict[str, Entry]:
@@ -153,11 +173,15 @@ def measure(
     taken = [_setting(entries, make(array, setting, slots)) for setting in settings]
     peak = FixedWork.flops / min(min(seen["fixed_work"].wall.values()) for _, seen in taken) / 1e9
     rows = [row for draws, seen in taken for row in _rows(entries, draws, seen, peak)]
-    return {"peak_gflops": peak, "rows": rows, "limits": _limits(taken[0][1])}
+    return {"peak_gflops": peak, "rows": rows, "limits": [*_limits(taken[0][1]), *_tracker_limits(taken)]}
 
 
 def _setting(entries: Mapping[str, Entry], draws: Draws) -> tuple[Draws, dict[str, Seen]]:
-    works: dict[str, tuple[Work, int]] = {name: (entry.make(draws), entry.every) for name, entry in entries.items()}
+    works: dict[str, tuple[Work, int]] = {
+        name: (entry.make(draws), entry.every)
+        for name, entry in entries.items()
+        if (entry.tracks or entry.variant == kernel.variants()[0] if draws.setting.drift else not entry.tracks)
+    }
     what = f"{draws.setting.snr_db:g} dB, {draws.setting.paths} paths"
     seen = take_turns({**works, "fixed_work": (FixedWork(), 1)}, len(draws.channel), what)
     return draws, seen
@@ -166,10 +190,13 @@ def _setting(entries: Mapping[str, Entry], draws: Draws) -> tuple[Draws, dict[st
 def _rows(entries: Mapping[str, Entry], draws: Draws, seen: Mapping[str, Seen], peak: float) -> Iterable[Row]:
     bounds = draws.bounds()
     for name, entry in entries.items():
+        if name not in seen:
+            continue
         made = seen[name].made
-        slots = sorted(made)
+        slots = [slot for slot in sorted(made) if not draws.setting.drift or slot % TRACK >= SETTLED]
         judged = NmseMean()
-        judged.add(slots, [nmse(made[slot].channel, draws.channel[slot : slot + 1])[0] for slot in slots])
+        errors = [nmse(made[slot].channel, draws.channel[slot : slot + 1])[0] for slot in slots]
+        judged.add(draws.paths.draw[slots], errors)
         rounds = statistics.fmean(float(made[slot].iterations[0]) for slot in slots)
         found = statistics.fmean(float(made[slot].mask.sum()) for slot in slots)
         mflop = flops(draws.array, rounds, found) / 1e6 if entry.variant else None
@@ -179,6 +206,7 @@ def _rows(entries: Mapping[str, Entry], draws: Draws, seen: Mapping[str, Seen], 
             "variant": entry.variant,
             "snr_db": draws.setting.snr_db,
             "paths": draws.setting.paths,
+            "drift": draws.setting.drift,
             "batch": 1,
             "slots": len(slots),
             "nmse_db": quality["nmse_db"],
@@ -226,6 +254,11 @@ def _limits(seen: Mapping[str, Seen]) -> list[Row]:
         *((best, peer, None) for peer in ("omp_grid", "omp_refined", "nomp", "sc_vbi", plain) if best != peer),
     ]
     return rows + [_against(ours, peer, wanted, seen) for ours, peer, wanted in pairs if {ours, peer} <= set(seen)]
+
+
+def _tracker_limits(taken: Iterable[tuple[Draws, Mapping[str, Seen]]]) -> list[Row]:
+    found = [seen["gw_tracker"] for _, seen in taken if "gw_tracker" in seen]
+    return _medians("gw_tracker", TRACKER_MS, found[0]) if found and kernel.variants()[0] != kernel.NUMPY else []
 
 
 def _medians(name: str, limit: float, seen: Seen) -> list[Row]:

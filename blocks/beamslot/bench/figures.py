@@ -42,10 +42,14 @@ def show(machine: Row, found: Mapping[str, Any]) -> None:
 
 
 def _sheets(found: Mapping[str, Any]) -> Iterable[Sheet]:
-    settings = dict.fromkeys((row["snr_db"], row["paths"]) for row in found["rows"])
-    for snr_db, paths in settings:
-        rows = [row for row in found["rows"] if (row["snr_db"], row["paths"]) == (snr_db, paths)]
-        yield _setting(f"{snr_db:g} dB, {paths} paths", rows)
+    def setting(row: Row) -> tuple[float, int, float]:
+        return row["snr_db"], row["paths"], row["drift"]
+
+    for which in dict.fromkeys(map(setting, found["rows"])):
+        snr_db, paths, drift = which
+        drifting = f", u and v drift by {drift:g} rms a slot" if drift else ""
+        rows = [row for row in found["rows"] if setting(row) == which]
+        yield _setting(f"{snr_db:g} dB, {paths} paths{drifting}", rows)
     if found["limits"]:
         heads = ("name", "value", "unit", "peer", "its value", "ratio", "wanted", "slots")
         keys = ("name", "value", "unit", "peer", "peer_value", "ratio", "wanted", "runs")
