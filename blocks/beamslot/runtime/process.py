@@ -424,7 +424,8 @@ class Unit:
                 self.control.send("status", blocks=self.status())
             for inlet in due:
                 inlet.tell()
-        self._closing = self._closing or all_over
+        # Not before all are connected: what was told must reach a producer that is started again, however slowly.
+        self._closing = self._closing or (all_over and self._going)
 
     def _settle(self, name: str, seat: Seat, moved: bool, idle: bool) -> None:
         """Work out what of a block's inputs is finished."""
