@@ -223,7 +223,7 @@ class Fit:
     def refine(self, path: int) -> None:
         """Take one Newton step of the directions of a path and refit its gain; kept only if the residual falls.
 
-        source: Mamandipoor et al. 2016, eqs. (7)-(9)
+        source: Mamandipoor et al. 2016
         """
         without = self.residual + self._gain[path] * self._images[path]
         step = self._newton_step(path)
