@@ -29,6 +29,7 @@ from scipy.special import expit
 
 from beamslot.dsp.estimate import Budget
 from beamslot.dsp.evidence import confirmation, evidence, found_error, missed_power, occam
+from beamslot.dsp.projection import curvature
 from beamslot.dsp.sensing import Complex, Real, Sensing
 
 PEAKS_A_ROUND = 4
@@ -230,17 +231,8 @@ def _fit(sensing: Sensing, y: Complex, u: Real, v: Real, prior: Prior, noise_var
 
 
 def direction_curvature(model: Model) -> tuple[Real, Real]:
-    """Return the Gauss-Newton matrix H of ||y - X a||^2 / 2 in the directions, the gains eliminated, and its descent.
-
-    returns (2 K, 2 K) and (2 K,), a resolution cell the unit
-    source: Golub and Pereyra 1973, in the form of Kaufman
-    """
-    paths = len(model.u)
-    cross = model.gram[paths:, :paths]
-    gain = np.tile(model.gain, 2)
-    descent = (gain.conj() * (model.matched[paths:] - cross @ model.gain)).real
-    inner = model.gram[paths:, paths:] - cross @ model.inverse @ cross.conj().T
-    return (gain.conj()[:, None] * inner * gain).real, descent
+    """Return `curvature` of a model: H and its descent, (2 K, 2 K) and (2 K,), a resolution cell the unit."""
+    return curvature(model.gram, model.matched[:, None], model.inverse, model.gain[:, None])
 
 
 def _settle(sensing: Sensing, y: Complex, model: Model, prior: Prior, steps: int) -> tuple[Model, bool]:
