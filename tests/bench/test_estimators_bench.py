@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from beamslot.bench import arithmetic, estimators, figures, main
-from beamslot.bench.draws import Array, Setting, make
+from beamslot.bench.draws import SETTLED, TRACK, Array, Setting, make
 from beamslot.cli import doctor
 from beamslot.dsp import kernel
 from beamslot.dsp.combine import combine
@@ -62,6 +62,15 @@ def test_the_bounds_stand_where_they_must(small: dict[str, Any]) -> None:
     rows = {row["estimator"]: row for row in small["rows"] if row["paths"] == 3}
     assert rows["oracle_ls"]["nmse_db"] == pytest.approx(rows["oracle_ls"]["oracle_ls_db"], abs=1e-3)
     assert rows["oracle_mmse"]["nmse_db"] == pytest.approx(rows["oracle_mmse"]["oracle_db"], abs=1e-3)
+
+
+def test_a_tracker_stands_beside_the_recursive_bound() -> None:
+    found = estimators.measure(2 * TRACK, "gw_tracker", [Setting(drift=1.5e-4)])
+    (row,) = found["rows"]
+    assert row["slots"] == 2 * (TRACK - SETTLED)
+    assert row["crb_tracked_db"] < row["crb_db"] - 3
+    assert row["crb_tracked_db"] < row["nmse_db"]
+    assert "recursive" in next(iter(figures._sheets(found))).columns
 
 
 def test_the_forms_of_the_kernel_are_told_apart_and_counted(small: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from beamslot.dsp.beams import group_beams, random_beams
-from beamslot.dsp.bounds import crb_channel
+from beamslot.dsp.bounds import crb_channel, crb_channel_tracked
 from beamslot.dsp.combine import dense
 from beamslot.dsp.geometry import render
 from beamslot.dsp.grouping import interleaved
@@ -127,3 +127,83 @@ def test_switched_off_columns_carry_no_information() -> None:
     some = Operator(group_beams(group, (-0.5, 0.0), 2, 3), group, (-0.5, 0.0))
     every = Operator(group_beams(np.where(group < 0, 0, group), (-0.5, 0.0), 2, 3), group, (-0.5, 0.0))
     assert crb_channel(gain, u, v, mask, some, GEOMETRY, 1.0) > crb_channel(gain, u, v, mask, every, GEOMETRY, 1.0)
+
+
+def walked(slots: int, paths: int, walk: float) -> tuple[NDArray[Any], ...]:
+    """Return gain, u, v of paths in a random walk whose amplitudes stay and whose phases are new in every slot."""
+    rng = np.random.default_rng(5)
+    amplitude = rng.uniform(0.5, 1.5, paths)
+    gain = amplitude * np.exp(2j * np.pi * rng.random((slots, paths)))
+    u = rng.uniform(-0.8, 0.8, paths) + walk * np.cumsum(rng.standard_normal((slots, paths)), 0)
+    return gain, u, rng.uniform(-0.5, 0, paths) + walk * np.cumsum(rng.standard_normal((slots, paths)), 0)
+
+
+def joint_bound(
+    gain: NDArray[Any], u: NDArray[Any], v: NDArray[Any], given: Operator, geometry: Geometry, walk: float
+) -> float:
+    """Return the bound of the last slot from the information matrix of all slots at once.
+
+    Its parameters are u and v of every slot, tied by their steps, the common ln |alpha|, and the phases of every slot.
+    """
+    slots, paths = gain.shape
+    unknowns = 3 * slots * paths + paths
+    information = np.zeros((unknowns, unknowns))
+    for slot in range(slots):
+        mu = np.concatenate([u[slot], v[slot], np.log(np.abs(gain[slot])), np.angle(gain[slot])])
+        slopes = slopes_of(mu, geometry)
+        seen = dense(given.weights.astype(complex)) @ slopes
+        where = np.concatenate([np.arange(paths) + at for at in positions(slot, slots, paths)])
+        information[np.ix_(where, where)] += 2 * (seen.conj().T @ seen).real
+        if slot:
+            for now, before in zip(
+                positions(slot, slots, paths)[:2], positions(slot - 1, slots, paths)[:2], strict=True
+            ):
+                tie = np.zeros((paths, unknowns))
+                tie[np.arange(paths), now + np.arange(paths)] = 1
+                tie[np.arange(paths), before + np.arange(paths)] = -1
+                information += tie.T @ tie / walk**2
+    covariance = np.linalg.inv(information)[np.ix_(where, where)]
+    energy = np.linalg.norm(render(gain[-1], u[-1], v[-1], geometry).astype(complex)) ** 2
+    return float(np.trace(slopes @ covariance @ slopes.conj().T).real / energy)
+
+
+def positions(slot: int, slots: int, paths: int) -> list[int]:
+    return [slot * 3 * paths, slot * 3 * paths + paths, 3 * slots * paths, slot * 3 * paths + 2 * paths]
+
+
+def slopes_of(mu: NDArray[np.float64], geometry: Geometry) -> NDArray[np.complex128]:
+    def polar(mu: NDArray[np.float64]) -> NDArray[np.complex128]:
+        u, v, level, phase = mu.reshape(4, -1)
+        gain = np.exp(level + 1j * phase)
+        return field(np.concatenate([u, v, gain.real, gain.imag]), geometry)
+
+    steps = 1e-5 * np.eye(len(mu))
+    return np.stack([(polar(mu + d) - polar(mu - d)) / 2e-5 for d in steps], -1)
+
+
+def test_the_recursive_bound_equals_that_of_all_slots_at_once() -> None:
+    geometry, walk = Geometry(16, 6, 0.5, 0.6), 0.01
+    given = operator(geometry, groups=2)
+    gain, u, v = walked(5, 2, walk)
+    found = crb_channel_tracked(gain, u, v, given, geometry, 1.0, walk)
+    assert found[-1] == pytest.approx(joint_bound(gain, u, v, given, geometry, walk), rel=1e-5)
+
+
+def test_the_recursive_bound_begins_at_that_of_a_slot_and_falls() -> None:
+    given, (gain, u, v) = operator(), walked(30, 3, 0.0)
+    alone = crb_channel(gain, u, v, np.ones(gain.shape, bool), given, GEOMETRY, 0.1)
+    still = crb_channel_tracked(gain, u, v, given, GEOMETRY, 0.1, 0.0)
+    moving = crb_channel_tracked(gain, u, v, given, GEOMETRY, 0.1, 0.05)
+    assert still[0] == pytest.approx(alone[0], rel=1e-9)
+    assert np.all(still[1:] < moving[1:])
+    assert np.all(moving[1:] < alone[1:])
+
+
+def test_without_a_walk_only_the_phases_are_left_to_find_in_the_end() -> None:
+    given, (gain, u, v) = operator(Geometry(20, 1), m=1), walked(1, 1, 0.0)
+    found = crb_channel_tracked(
+        np.repeat(gain, 400, 0), np.repeat(u, 400, 0), 0 * np.repeat(v, 400, 0), given, Geometry(20, 1), 1, 0
+    )
+    energy = 20 * np.abs(gain[0, 0]) ** 2
+    # One real unknown a slot, and two that 400 slots share.
+    assert found[-1] * energy == pytest.approx(0.5 + 2 * 0.5 / 400, rel=2e-3)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamslot.dsp.beams import group_beams
-from beamslot.dsp.bounds import crb_channel
+from beamslot.dsp.bounds import crb_channel, crb_channel_tracked
 from beamslot.dsp.channel import PathChannel, Paths, add_noise, noise_variance
 from beamslot.dsp.combine import combine
 from beamslot.dsp.estimate import Estimate
@@ -69,7 +69,10 @@ class Draws(NamedTuple):
     noise_var_w: float
 
     def bounds(self) -> dict[str, NDArray[np.float64]]:
-        """Return the bound, and the NMSE of the two oracles, of every slot, linear."""
+        """Return the bound, and the NMSE of the two oracles, of every slot, linear.
+
+        Where paths drift also crb_tracked, the recursive bound of a random walk as fast.
+        """
         paths, geometry = self.paths, self.array.geometry
         truth = paths.gain, paths.u, paths.v, paths.mask
         least, mmse = OracleLs(geometry, self.operator), OracleMmse(geometry, self.operator)
@@ -80,9 +83,17 @@ class Draws(NamedTuple):
 
         return {
             "crb": crb_channel(*truth, self.operator, geometry, self.noise_var_w),
+            **({"crb_tracked": self._tracked()} if self.setting.drift else {}),
             "oracle_ls": judge(lambda part: oracle_ls(least, self, part)),
             "oracle_mmse": judge(lambda part: oracle_mmse(mmse, self, part)),
         }
+
+    def _tracked(self) -> NDArray[np.float64]:
+        """The recursive bound, which begins anew with every channel."""
+        paths, walk = self.paths, self.setting.drift
+        parts = [slice(at, at + TRACK) for at in range(0, len(paths.gain), TRACK)]
+        given = (self.operator, self.array.geometry, self.noise_var_w, walk)
+        return np.concatenate([crb_channel_tracked(paths.gain[p], paths.u[p], paths.v[p], *given) for p in parts])
 
 
 def oracle_ls(oracle: OracleLs, draws: Draws, part: slice) -> Estimate:

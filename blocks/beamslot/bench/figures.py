@@ -80,12 +80,24 @@ def _sheets(found: Mapping[str, Any]) -> Iterable[Sheet]:
 
 
 def _setting(title: str, rows: Sequence[Row]) -> Sheet:
+    drifts = any(row["crb_tracked_db"] is not None for row in rows)
     heads = (
-        *("estimator", "NMSE dB", "95 %", "CRB", "oracle LS", "oracle MMSE", "median ms", "p99 ms"),
+        *(
+            "estimator",
+            "NMSE dB",
+            "95 %",
+            "CRB",
+            *(["recursive"] if drifts else []),
+            "oracle LS",
+            "oracle MMSE",
+            "median ms",
+            "p99 ms",
+        ),
         *("core ms", "core p99", "slots", "rounds", "paths", "Mflop", "of peak"),
     )
     keys = (
-        *("estimator", "nmse_db", "ci95_db", "crb_db", "oracle_ls_db", "oracle_db", "median_ms", "p99_ms"),
+        *("estimator", "nmse_db", "ci95_db", "crb_db", *(["crb_tracked_db"] if drifts else []), "oracle_ls_db"),
+        *("oracle_db", "median_ms", "p99_ms"),
         *("core_median_ms", "core_p99_ms", "slots", "rounds", "paths_found", "mflop", "of_peak"),
     )
     return _table(title, heads, keys, rows)

@@ -53,6 +53,54 @@ def crb_channel(
     return np.divide(error, energy, out=np.zeros_like(error), where=energy > 0)
 
 
+def crb_channel_tracked(
+    gain: NDArray[Any],
+    u: NDArray[Any],
+    v: NDArray[Any],
+    operator: Operator,
+    geometry: Geometry,
+    noise_var_w: float,
+    walk: float,
+) -> NDArray[np.float64]:
+    """Return the recursive bound of the channel in every slot, normalised, for who has seen all slots up to it.
+
+    Directions walk at random, amplitudes |alpha_k| are fixed, phases are new in every slot: information on u, v and
+    ln |alpha| is carried over and grows less by the walk, J_t = J + (J_{t-1}^-1 + Q)^-1.
+
+    gain, u, v: (slot, path) of one channel, all its paths    noise_var_w: variance of w per complex entry [W]
+    walk: rms change of u and of v from slot to slot
+    returns (slot,) float64, linear; the first is that of `crb_channel`
+    source: Tichavsky, Muravchik, Nehorai, IEEE TSP 46(5), 1998, eq. (21), for a linear state
+    """
+    slots, paths = gain.shape
+    kept = 3 * paths  # u, v and ln |alpha|; behind them the phases
+    change = np.repeat([walk**2, walk**2, 0.0], paths)
+    known = np.zeros((4 * paths, 4 * paths))
+    bounds = np.empty(slots)
+    for slot in range(slots):
+        information, spread, energy = _information(gain[slot], u[slot], v[slot], operator, geometry, noise_var_w)
+        covariance = _inverse(information + known)
+        bounds[slot] = np.sum(covariance * spread) / energy
+        known[:kept, :kept] = _inverse(covariance[:kept, :kept] + np.diag(change))
+    return bounds
+
+
+def _information(
+    gain: NDArray[Any], u: NDArray[Any], v: NDArray[Any], operator: Operator, geometry: Geometry, noise_var_w: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Fisher's information of one slot, Re{H^H H} and ||h||^2, by u, v, ln |alpha| and arg alpha."""
+    gain = gain.astype(np.complex128)
+    kinds_y, kinds_z = _slopes(gain, np.ones(len(gain), np.bool_), u, v, geometry)
+    seen = _by_real_parameters(gram(combine_separable(kinds_y, kinds_z, *distinct(operator.weights))))
+    products = gram(kinds_y) * gram(kinds_z)
+    paths = len(gain)
+    turn = np.eye(4 * paths)  # d alpha = alpha (d ln|alpha| + j d arg alpha)
+    real, imaginary = np.diag(np.real(gain)), np.diag(np.imag(gain))
+    turn[2 * paths :, 2 * paths :] = np.block([[real, -imaginary], [imaginary, real]])
+    energy = float(np.real(gain.conj() @ products[2 * paths :, 2 * paths :] @ gain))
+    return 2 / noise_var_w * turn.T @ seen @ turn, turn.T @ _by_real_parameters(products) @ turn, energy
+
+
 def _slopes(
     gain: NDArray[np.complex128], mask: NDArray[np.bool_], u: NDArray[Any], v: NDArray[Any], geometry: Geometry
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
@@ -75,11 +123,15 @@ def _by_real_parameters(products: NDArray[np.complex128]) -> NDArray[np.float64]
 
 
 def _trace_of_ratio(information: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
-    """tr(information^+ spread), the parameters scaled to unit information first since their units differ."""
+    """tr(information^+ spread)."""
+    return np.einsum("...kl,...kl->...", _inverse(information), spread)
+
+
+def _inverse(information: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The pseudo-inverse, the parameters scaled to unit information first since their units differ."""
     scale = np.sqrt(np.diagonal(information, axis1=-2, axis2=-1))
     scale = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
     scales = scale[..., :, None] * scale[..., None, :]
     values, vectors = np.linalg.eigh(information * scales)
-    kept = values > _RANK_TOLERANCE
-    inverse = np.divide(1, values, out=np.zeros_like(values), where=kept)
-    return np.einsum("...ki,...kl,...li,...i->...", vectors, spread * scales, vectors, inverse, optimize=True)
+    inverse = np.divide(1, values, out=np.zeros_like(values), where=values > _RANK_TOLERANCE)
+    return (vectors * inverse[..., None, :]) @ vectors.swapaxes(-1, -2) * scales

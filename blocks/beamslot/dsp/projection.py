@@ -20,14 +20,15 @@ def curvature(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the Gauss-Newton matrix H of sum_m ||y_m - X a_m||^2 / 2 in the directions, and its descent.
 
-    gram: ((1 + c) K, (1 + c) K) inner products of [X; D]    matched: ((1 + c) K, M) those of [X; D] with the y_m
-    inverse: (K, K) of X^H X, regularised or not    gain: (K, M)
-    returns H (c K, c K) and the descent (c K,), so that H^-1 descent is a step; H / sigma^2 * 2 is Fisher's information
+    gram: (F, (1 + c) K, (1 + c) K) inner products of [X; D]    matched: (F, (1 + c) K, M) those of [X; D] with the y_m
+    inverse: (F, K, K) of X^H X, regularised or not    gain: (F, K, M), F for any leading axes or none
+    returns H (F, c K, c K) and the descent (F, c K), so that H^-1 descent is a step; H / sigma^2 * 2 is Fisher's
+        information
     source: the module's
     """
-    paths = len(gain)
-    cross = gram[paths:, :paths]
-    gains = np.tile(gain, (len(gram) // paths - 1 if paths else 0, 1))
-    descent = np.einsum("km,km->k", gains.conj(), matched[paths:] - cross @ gain).real
-    inner = gram[paths:, paths:] - cross @ inverse @ cross.conj().T
-    return (gains.conj() @ gains.T * inner).real, descent
+    paths = gain.shape[-2]
+    cross = gram[..., paths:, :paths]
+    gains = np.tile(gain, (gram.shape[-1] // paths - 1 if paths else 0, 1))
+    descent: Any = np.sum(gains.conj() * (matched[..., paths:, :] - cross @ gain), axis=-1)
+    inner = gram[..., paths:, paths:] - cross @ inverse @ np.swapaxes(cross.conj(), -1, -2)
+    return (gains.conj() @ np.swapaxes(gains, -1, -2) * inner).real, descent.real

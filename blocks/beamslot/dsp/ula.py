@@ -152,5 +152,5 @@ class UlaScene:
 
 def complex_normal(rng: np.random.Generator, *shape: int) -> Complex:
     """Return draws of CN(0, 1)."""
-    parts = rng.standard_normal((2, *shape)) * np.sqrt(0.5)
-    return parts[0] + 1j * parts[1]
+    real, imaginary = rng.standard_normal((2, *shape)) * np.sqrt(0.5)
+    return real + 1j * imaginary
