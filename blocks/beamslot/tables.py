@@ -104,7 +104,7 @@ def outcome(report: Report) -> str:
 def block_sheet(report: Report) -> Sheet:
     """Return slots, latency and trouble of each block, while it runs its state; and the latency from end to end.
 
-    refused: messages that came from strangers
+    cut short: slots for which a deadline came before the block was done    refused: messages that came from strangers
     """
     running = "exit_code" not in report
     rows = [
@@ -112,9 +112,9 @@ def block_sheet(report: Report) -> Sheet:
         for name, block in (report.get("blocks") or {}).items()
     ]
     if report.get("end_to_end"):
-        rows.append(["end to end", "", "", "", *_latency(report["end_to_end"]), "", ""])
+        rows.append(["end to end", "", "", "", *_latency(report["end_to_end"]), "", "", ""])
     heads = ("block", "?state", "?replicas", "slots", "p50 per call", "p95 per call", "p99 per call")
-    return Sheet(BLOCKS, (*heads, "?restarts", "?refused"), rows)
+    return Sheet(BLOCKS, (*heads, "?cut short", "?restarts", "?refused"), rows)
 
 
 def _block(block: Mapping[str, Any], running: bool) -> list[str]:
@@ -124,7 +124,7 @@ def _block(block: Mapping[str, Any], running: bool) -> list[str]:
 
 
 def _trouble(block: Mapping[str, Any]) -> list[str]:
-    return [number(block.get(key) or 0) for key in ("restarts", "refused")]
+    return [number(block.get(key) or 0) for key in ("cut_short", "restarts", "refused")]
 
 
 def _latency(times: Mapping[str, Any]) -> list[str]:

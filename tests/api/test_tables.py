@@ -139,13 +139,14 @@ def test_a_column_that_says_nothing_is_left_out():
 def test_restarts_replicas_refusals_and_while_it_runs_the_state_of_blocks_stand_where_there_are_any():
     heads = tables.block_sheet(REPORT).shown().columns
     assert heads == ["block", "slots", "p50 per call", "p95 per call", "p99 per call"]
-    troubled = {"omp": {"slots": 5, "restarts": 2, "refused": 1, "replicas": 3, "state": "waiting"}, "nmse": {}}
+    trouble = {"cut_short": 4, "restarts": 2, "refused": 1}
+    troubled = {"omp": {"slots": 5, **trouble, "replicas": 3, "state": "waiting"}, "nmse": {}}
     shown = tables.block_sheet({"blocks": troubled}).shown()
     assert shown.columns[:4] == ["block", "state", "replicas", "slots"]
-    assert shown.columns[-2:] == ["restarts", "refused"]
+    assert shown.columns[-3:] == ["cut short", "restarts", "refused"]
     assert shown.rows == [
-        ["omp", "waiting", "3", "5", "-", "-", "-", "2", "1"],
-        ["nmse", "", "", "0", "-", "-", "-", "0", "0"],
+        ["omp", "waiting", "3", "5", "-", "-", "-", "4", "2", "1"],
+        ["nmse", "", "", "0", "-", "-", "-", "0", "0", "0"],
     ]
     assert "state" not in tables.block_sheet({"blocks": troubled, "exit_code": 0}).shown().columns
 

@@ -27,7 +27,7 @@ GRAPH = Graph(
     title="In the lab",
     blocks={
         "source": BlockSpec("source", CountingSource, {"words": 4}, restart=Restart("on_failure", retries=2)),
-        "relay": BlockSpec("relay", Relay, {"work": np.float64(0.5)}, process="both", replicas=2),
+        "relay": BlockSpec("relay", Relay, {"work": np.float64(0.5)}, process="both", replicas=2, deadline=0.02),
         "sink": BlockSpec("sink", CheckSink),
     },
     edges=(
@@ -105,6 +105,7 @@ def test_the_card_tells_what_was_run_where_and_with_what(begun: Diary, place: Pa
         "process": "both",
         "replicas": 2,
         "restart": vars(Restart()),
+        "deadline": 0.02,
     }
     assert card["blocks"]["source"]["restart"]["policy"] == "on_failure"
     assert [(edge["edge"], edge["policy"], edge["window"]) for edge in card["edges"]] == [

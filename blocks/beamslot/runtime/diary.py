@@ -356,6 +356,7 @@ def _block(spec: BlockSpec) -> dict[str, Any]:
         "process": spec.process,
         "replicas": spec.replicas,
         "restart": vars(spec.restart),
+        "deadline": spec.deadline,
     }
 
 
