@@ -33,7 +33,7 @@ connections:
 - [gw, estimate, nmse, estimate]
 """
 
-ITERATIVE = ["gw_sc_vbi", "nomp", "sc_vbi", "turbo_vbi", "vp_nomp"]
+ITERATIVE = ["gw_sc_vbi", "nomp", "omp", "sc_vbi", "turbo_vbi", "vp_nomp"]
 
 
 def text(gw: str = "", combiner: str = "") -> str:

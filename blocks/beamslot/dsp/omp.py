@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from beamslot.dsp.combine import combine_separable, distinct, response
-from beamslot.dsp.estimate import Estimate
+from beamslot.dsp.estimate import Budget, Estimate
 from beamslot.dsp.geometry import gram, render, steering
 from beamslot.errors import BadParam, ShapeError
 from beamslot.frame import Geometry, Operator
@@ -67,10 +67,12 @@ class Omp:
         self._scale = (visible * _inverse(energy)).astype(np.float32)
         self._threshold = np.log(self._scale.size / false_alarm)
 
-    def estimate(self, observation: NDArray[Any]) -> Estimate:
+    def estimate(self, observation: NDArray[Any], budget: Budget | None = None) -> Estimate:
         """Return the channels of a batch, each the same as if it came alone.
 
         observation: (..., y, chain) complex [sqrt(W)]
+        budget: asked after every path; when it says that time is up, that slot and those after it keep the paths that
+            they have, one at least, and converged is False
         returns the estimate: mask marks the paths found, strongest correlation first; error_var is twice the
             least-squares error at the angles found, gains and angles being as many unknowns, plus the power of two
             paths just under the threshold, an allowance that fits ten-path channels; converged is False where the
@@ -81,17 +83,17 @@ class Omp:
         if observation.shape[-2:] != wanted:
             raise ShapeError(f"Omp: observation is {observation.shape}, wanted (..., {wanted[0]}, {wanted[1]})")
         batch = observation.shape[:-2]
-        found = [self._search(one) for one in observation.reshape(-1, *wanted)]
+        found = [self._search(one, budget) for one in observation.reshape(-1, *wanted)]
         return self._pack(found, batch)
 
-    def _search(self, observation: NDArray[Any]) -> "_Fit":
+    def _search(self, observation: NDArray[Any], budget: Budget | None) -> "_Fit":
         fit = _Fit(observation, self._paths)
         for _ in range(self._paths + 1):
             residual = fit.residual.reshape(observation.shape)
             power = self._correlate(residual)
             row, column = divmod(int(power.argmax()), len(self._v))
             fit.converged = self._is_noise(fit, float(power[row, column]))
-            if fit.converged or fit.count == self._paths:
+            if fit.converged or fit.count == self._paths or (fit.count and budget is not None and budget()):
                 break
             u, v = self._locate(residual, self._u[row], self._v[column])
             fit.push(self._atom(u, v), u, v)

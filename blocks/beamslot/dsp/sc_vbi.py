@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of
+from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of, spoilt
 from beamslot.dsp.prediction import found_error, missed_power
 from beamslot.dsp.sensing import Complex, Real, Sensing, joint_sensing, normalised
 from beamslot.dsp.variational import (
@@ -74,6 +74,8 @@ class ScVbi:
     source: paper 004, section V-C
     """
 
+    _name = "sc_vbi"
+
     def __init__(
         self,
         geometry: Geometry,
@@ -85,9 +87,9 @@ class ScVbi:
         guard: float = 0.045,
     ) -> None:
         refuse(
-            ("sc_vbi.expected_paths", expected_paths, "more than 0", expected_paths > 0),
-            ("sc_vbi.max_paths", max_paths, "at least 1", max_paths >= 1),
-            ("sc_vbi.rounds", rounds, "at least 1", rounds >= 1),
+            (f"{self._name}.expected_paths", expected_paths, "more than 0", expected_paths > 0),
+            (f"{self._name}.max_paths", max_paths, "at least 1", max_paths >= 1),
+            (f"{self._name}.rounds", rounds, "at least 1", rounds >= 1),
         )
         self._sensing = joint_sensing(geometry, operator, guard)
         self._prior = Prior.of(self._sensing, expected_paths)
@@ -106,21 +108,19 @@ class ScVbi:
             model errors. A slot that is not finite comes back without paths, noise_var and error_var NaN
         raises ShapeError when the last two axes are not (y, chain) of the operator
         """
-        slots = [self._slot(one, budget) for one in slots_of("sc_vbi", observation, self._shape)]
+        slots = [self._slot(one, budget) for one in slots_of(self._name, observation, self._shape)]
         return collect(slots, self._sensing.geometry, self._max_paths, observation.shape[:-2])
 
-    def _slot(self, observation: NDArray[Any], budget: Budget | None) -> "Slot":
+    def _slot(self, observation: NDArray[Any], budget: Budget | None) -> Slot:
         rows, scale = normalised(self._sensing.gather(observation), self._sensing)
-        found = infer(
-            rows,
-            self._sensing,
-            self._prior,
-            Paths.none(1),
-            rounds=self._rounds,
-            max_paths=self._max_paths,
-            budget=budget,
-        )
+        if not np.isfinite(scale[0]):
+            return spoilt()
+        found = self._infer(rows, budget)
         return read_out(found, self._sensing, self._prior, scale[0], self._expected_paths)
+
+    def _infer(self, rows: Complex, budget: Budget | None) -> "Inference":
+        start, rounds, most = Paths.none(1), self._rounds, self._max_paths
+        return infer(rows, self._sensing, self._prior, start, rounds=rounds, max_paths=most, budget=budget)
 
 
 class Inference(NamedTuple):

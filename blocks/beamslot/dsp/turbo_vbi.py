@@ -36,14 +36,13 @@ from numpy.typing import NDArray
 from scipy.linalg import get_lapack_funcs
 from scipy.sparse import csr_array
 
-from beamslot.dsp.estimate import Budget, Estimate, Slot, collect, refuse, slots_of, spoilt
+from beamslot.dsp.estimate import Budget
 from beamslot.dsp.prediction import missed_power
-from beamslot.dsp.sc_vbi import LAST_ROUNDS, SETTLED, Inference, carried, compact, move, newcomers, read_out, same
-from beamslot.dsp.sensing import Complex, Real, Sensing, joint_sensing, normalised
+from beamslot.dsp.sc_vbi import LAST_ROUNDS, SETTLED, Inference, ScVbi, carried, compact, move, newcomers, same
+from beamslot.dsp.sensing import Complex, Real, Sensing
 from beamslot.dsp.variational import (
     Gains,
     Paths,
-    Prior,
     log_odds,
     update_inclusion,
     update_noise,
@@ -54,62 +53,23 @@ from beamslot.frame import Geometry, Operator
 _FAINTEST = 1e-6
 
 
-class TurboVbi:
+class TurboVbi(ScVbi):
     """Variational Bayesian inference of a channel from one pilot with the full posterior of all grid points.
 
-    The noise variance is learned, whatever the operator says of it. Nothing depends on the scale of the observations.
+    Everything else is that of `ScVbi`, the parameters too; the channel is that of the support.
 
-    geometry: the array    operator: what compressed the channel, by any beams; its interval is searched
-    expected_paths: prior mean of the number of paths    max_paths: at most so many
-    rounds: iterations at most; in the last three no path enters    guard: searched beyond the interval, each side, in v
-    raises ShapeError when the operator does not fit the array or has every column switched off, BadParam
     source: paper 004, section V-C
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        operator: Operator,
-        *,
-        expected_paths: float = 10.0,
-        max_paths: int = 32,
-        rounds: int = 40,
-        guard: float = 0.045,
-    ) -> None:
-        refuse(
-            ("turbo_vbi.expected_paths", expected_paths, "more than 0", expected_paths > 0),
-            ("turbo_vbi.max_paths", max_paths, "at least 1", max_paths >= 1),
-            ("turbo_vbi.rounds", rounds, "at least 1", rounds >= 1),
-        )
-        self._lattice = Lattice(joint_sensing(geometry, operator, guard))
-        self._prior = Prior.of(self._lattice.sensing, expected_paths)
-        self._shape = operator.weights.shape[:2]
-        self._expected_paths, self._max_paths, self._rounds = expected_paths, max_paths, rounds
+    _name = "turbo_vbi"
 
-    def estimate(self, observation: NDArray[Any], *, budget: Budget | None = None) -> Estimate:
-        """Return the channel of every slot; slots do not depend on each other.
+    def __init__(self, geometry: Geometry, operator: Operator, **options: Any) -> None:
+        super().__init__(geometry, operator, **options)
+        self._lattice = Lattice(self._sensing)
 
-        observation: (..., y, chain) complex64 [sqrt(W)], y = F_a h + w
-        budget: asked once an iteration; when it says that time is up, that slot and those after it keep what they have
-            after one iteration at least, and converged is False
-        returns an Estimate, paths sorted by power; the channel is that of the support. error_var as of `ScVbi`. A slot
-            that is not finite comes back without paths, noise_var and error_var NaN
-        raises ShapeError when the last two axes are not (y, chain) of the operator
-        """
-        slots = [self._slot(one, budget) for one in slots_of("turbo_vbi", observation, self._shape)]
-        return collect(slots, self._lattice.sensing.geometry, self._max_paths, observation.shape[:-2])
-
-    def _slot(self, observation: NDArray[Any], budget: Budget | None) -> Slot:
-        sensing = self._lattice.sensing
-        rows, scale = normalised(sensing.gather(observation), sensing)
-        if not np.isfinite(scale[0]):
-            return spoilt()
-        found = self._infer(rows, budget)
-        return read_out(found, sensing, self._prior, scale[0], self._expected_paths)
-
-    def _infer(self, observation: Complex, budget: Budget | None) -> Inference:
+    def _infer(self, rows: Complex, budget: Budget | None) -> Inference:
         lattice, prior = self._lattice, self._prior
-        paths, rest = Paths.none(1), observation
+        paths, rest = Paths.none(1), rows
         spread = np.zeros(lattice.sensing.visible.shape[1:])
         count, settled, barred = 0, False, False
         while count < self._rounds and not settled:
@@ -119,7 +79,7 @@ class TurboVbi:
             count += 1
             before = paths = compact(paths)
             paths, atoms, promise = move(rest, lattice.sensing, paths, "gauss_newton")
-            found = posterior(lattice, observation, paths, atoms, spread * lattice.free(paths))
+            found = posterior(lattice, rows, paths, atoms, spread * lattice.free(paths))
             likelihood = own_likelihood(paths, found.gains)
             paths = self._learn(paths, found)
             spread = self._background(paths)
@@ -129,9 +89,9 @@ class TurboVbi:
             if not barred:
                 paths, entered = self._admit(paths, found)
                 settled = settled and not entered
-            rest = observation - lattice.image(found.mean)
+            rest = rows - lattice.image(found.mean)
         atoms = lattice.sensing.atoms(paths.u, paths.v)
-        gains = posterior(lattice, observation, paths, atoms, spread * lattice.free(paths)).gains
+        gains = posterior(lattice, rows, paths, atoms, spread * lattice.free(paths)).gains
         return Inference(paths, gains, count, settled and not barred)
 
     def _learn(self, paths: Paths, found: "Posterior") -> Paths:
