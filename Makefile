@@ -26,8 +26,9 @@ $(BIN)/python:
 	$(PIP) -e .
 	@touch $@
 
-# A graph with a umi_source needs Sionna.
-NEEDS := $(if $(shell grep -s 'id: umi_source' $(GRAPH)),.venv/stamp-umi,.venv/stamp)
+# A graph with a umi_source needs Sionna, one with a vae_... something that runs nets.
+needs = $(if $(shell grep -s 'id: $(1)' $(GRAPH)),.venv/stamp-$(2))
+NEEDS := $(or $(strip $(call needs,umi_source,umi) $(call needs,vae_,onnx)),.venv/stamp)
 
 demo: $(NEEDS)  ## run the main job, or GRAPH=flowgraphs/umi.yml
 	$(BIN)/beamslot run $(GRAPH) $(ARGS)
