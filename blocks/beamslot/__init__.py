@@ -1,6 +1,7 @@
 """GNU Radio style streaming blocks for channel estimation behind hybrid beamforming.
 
 run(graph, ...)                   run a flowgraph and return what its sinks judged
+attach(run)                       look into a graph that runs elsewhere
 Block, In, Out, Array, StreamInfo what a block of one's own is written with
 
 Everything but the errors is imported at its first use: `import beamslot` costs nothing.
@@ -35,12 +36,14 @@ from beamslot.errors import (
 if TYPE_CHECKING:
     from beamslot.api import RunResult, run
     from beamslot.frame import Array, StreamInfo
+    from beamslot.probe import AttachedRun, attach
     from beamslot.runtime import Block, In, Out
 
     __version__: str
 
 __all__ = [
     "Array",
+    "AttachedRun",
     "BadParam",
     "BeamslotError",
     "BindError",
@@ -67,16 +70,19 @@ __all__ = [
     "UnknownPort",
     "VersionError",
     "__version__",
+    "attach",
     "run",
 ]
 
 _HOMES = {
     "Array": "beamslot.frame",
+    "AttachedRun": "beamslot.probe",
     "Block": "beamslot.runtime",
     "In": "beamslot.runtime",
     "Out": "beamslot.runtime",
     "RunResult": "beamslot.api",
     "StreamInfo": "beamslot.frame",
+    "attach": "beamslot.probe",
     "run": "beamslot.api",
 }
 

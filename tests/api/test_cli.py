@@ -13,7 +13,7 @@ import pytest
 from beamslot_probes import CountingSource, PairSink, Relay
 from pydantic import Field
 
-from beamslot import flowgraph
+from beamslot import flowgraph, probe
 from beamslot.cli import blocks, draw, echo, main, options, parser, plot, run, sweep
 from beamslot.cli import graph as graphs
 from beamslot.errors import BadParam, FlowgraphError, PeerLost, UnknownPort
@@ -556,18 +556,19 @@ RUNS = [
     ],
 )
 def test_a_port_is_found_in_the_newest_run_or_the_one_named(wanted, found):
-    assert echo.find(wanted, RUNS) == found
+    run, port = probe.parse(wanted, "echo", RUNS)
+    assert (run.endpoints(port), port) == found
 
 
 def test_a_port_that_is_not_there_is_named_with_the_nearest():
     with pytest.raises(
         UnknownPort, match=r"new has no output 'b\.z' \(echo shows outputs, no inputs\); did you mean 'b\.y'\?"
     ):
-        echo.find("b.z", RUNS)
-    with pytest.raises(PeerLost, match="no run is called 'other'; there is old, new"):
-        echo.find("other:a.x", RUNS)
+        probe.parse("b.z", "echo", RUNS)
+    with pytest.raises(PeerLost, match=r"^echo: no run is called 'other'; there is old, new"):
+        probe.parse("other:a.x", "echo", RUNS)
     with pytest.raises(PeerLost, match=r"^echo: nothing runs; wanted a run in another terminal, such as `beamslot run"):
-        echo.find("a.x", [])
+        probe.parse("a.x", "echo", [])
 
 
 INFO = StreamInfo({"rf": Array.of("slot y", np.complex64, "sqrt(W)")}, {"y": 2})

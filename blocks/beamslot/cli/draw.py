@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph
 
 Point = tuple[int, int]
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 WIDTH, HEIGHT, ACROSS, DOWN, MARGIN, PORT = 150, 56, 130, 34, 20, 16
 """Of the svg [px]: a block, the space between columns and between rows, around all, and from port to port."""
@@ -24,31 +27,33 @@ ARROW = (
 )
 
 
-def mermaid(graph: "Graph") -> str:
-    """Return the graph as a mermaid flowchart."""
+def mermaid(graph: "Graph", rates: Mapping[str, str] = NOTHING) -> str:
+    """Return the graph as a mermaid flowchart; rates: of edges, by their names."""
     ids = {name: f"n{index}" for index, name in enumerate(graph.blocks)}
     lines = ["flowchart LR"]
     for name, spec in graph.blocks.items():
         lines.append(f'  {ids[name]}["{escape(name)}<br/><small>{escape(_kind(spec))}</small>"]')
     for edge in graph.edges:
         line, arrow = ("--", "-->") if edge.lossless else ("-.", ".->")
-        lines.append(f'  {ids[edge.source]} {line} "{escape(_label(edge))}" {arrow} {ids[edge.target]}')
+        lines.append(f'  {ids[edge.source]} {line} "{escape(_label(edge, rates))}" {arrow} {ids[edge.target]}')
     return "\n".join(lines) + "\n"
 
 
-def markdown(graph: "Graph") -> str:
+def markdown(graph: "Graph", rates: Mapping[str, str] = NOTHING) -> str:
     """Return the graph as a mermaid flowchart that stands in Markdown."""
-    return f"```mermaid\n{mermaid(graph)}```\n"
+    return f"```mermaid\n{mermaid(graph, rates)}```\n"
 
 
-def dot(graph: "Graph") -> str:
+def dot(graph: "Graph", rates: Mapping[str, str] = NOTHING) -> str:
     """Return the graph in the language of graphviz."""
     lines = [f"digraph {_quoted(graph.name)} {{", "  rankdir=LR", "  node [shape=box]"]
     for name, spec in graph.blocks.items():
         lines.append(f"  {_quoted(name)} [label={_quoted(name + chr(10) + _kind(spec))}]")
     for edge in graph.edges:
         dashed = "" if edge.lossless else " style=dashed"
-        lines.append(f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [label={_quoted(_label(edge))}{dashed}]")
+        lines.append(
+            f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [label={_quoted(_label(edge, rates))}{dashed}]"
+        )
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -58,10 +63,11 @@ def _kind(spec: "BlockSpec") -> str:
     return spec.kind.__name__ + replicas + (f" in {spec.process}" if spec.process else "")
 
 
-def _label(edge: "EdgeSpec") -> str:
+def _label(edge: "EdgeSpec", rates: Mapping[str, str]) -> str:
     same = edge.source_port == edge.target_port
     ports = edge.source_port if same else f"{edge.source_port} > {edge.target_port}"
-    return ports if edge.lossless else f"{ports} ({edge.policy})"
+    said = ports if edge.lossless else f"{ports} ({edge.policy})"
+    return f"{said}, {rates[edge.name]}" if edge.name in rates else said
 
 
 def _quoted(text: str) -> str:
@@ -69,7 +75,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def svg(graph: "Graph") -> str:
+def svg(graph: "Graph", rates: Mapping[str, str] = NOTHING) -> str:
     """Return the graph as a picture: a column for each step from the sources; long edges have lanes of their own."""
     ports = {name: (list(graph.inputs_of(name)), list(graph.outputs_of(name))) for name in graph.blocks}
     heights = {name: max(HEIGHT, PORT * (1 + max(map(len, both)))) for name, both in ports.items()}
@@ -77,7 +83,11 @@ def svg(graph: "Graph") -> str:
     lanes = _lanes(graph, found)
     corners = _corners([[*column, *lanes[index]] for index, column in enumerate(found)], heights)
     ways = [_way(edge, corners, lanes, ports) for edge in graph.edges]
-    body = [part for edge, way in zip(graph.edges, ways, strict=True) for part in _svg_edge(edge, way)]
+    body = [
+        part
+        for edge, way in zip(graph.edges, ways, strict=True)
+        for part in _svg_edge(edge, way, rates.get(edge.name, ""))
+    ]
     body += [part for name in graph.blocks for part in _svg_block(graph, name, corners[name], heights[name])]
     width = max(x for x, _ in corners.values()) + WIDTH + MARGIN
     height = max(y + heights.get(name, PORT) for name, (_, y) in corners.items()) + MARGIN
@@ -127,7 +137,7 @@ def _way(
     return [*way, (x1, y1 + PORT * (1 + ports[edge.target][0].index(edge.target_port)))]
 
 
-def _svg_edge(edge: "EdgeSpec", way: Sequence[Point]) -> list[str]:
+def _svg_edge(edge: "EdgeSpec", way: Sequence[Point], rate: str) -> list[str]:
     path = f"M{way[0][0]} {way[0][1]}"
     for (x0, y0), (x1, y1) in pairwise(way):
         bend = (x1 - x0) / 2
@@ -137,6 +147,7 @@ def _svg_edge(edge: "EdgeSpec", way: Sequence[Point]) -> list[str]:
     return [
         f'<path class="edge"{dashed} marker-end="url(#to)" d="{path}"><title>{escape(edge.name)}</title></path>',
         f'<text class="port" x="{x0 + 4}" y="{y0 - 4}">{escape(edge.source_port)}</text>',
+        *([f'<text class="port" x="{x0 + 4}" y="{y0 + 12}">{escape(rate)}</text>'] if rate else []),
         f'<text class="port" x="{x1 - 10}" y="{y1 - 4}" text-anchor="end">{escape(edge.target_port)}</text>',
     ]
 
@@ -152,7 +163,12 @@ def _svg_block(graph: "Graph", name: str, corner: Point, height: int) -> list[st
     ]
 
 
-FORMATS: "dict[str, Callable[[Graph], str]]" = {"mermaid": mermaid, "markdown": markdown, "dot": dot, "svg": svg}
+FORMATS: "dict[str, Callable[[Graph, Mapping[str, str]], str]]" = {
+    "mermaid": mermaid,
+    "markdown": markdown,
+    "dot": dot,
+    "svg": svg,
+}
 
 SUFFIXES = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".md": "markdown"}
 """The format that a file's name asks for."""

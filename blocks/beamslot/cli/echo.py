@@ -1,7 +1,7 @@
 """`beamslot echo`: listen to a port of a running graph and print what passes."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from beamslot.cli import options
@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from beamslot.frame import Message, StreamInfo
-
-
-NOTHING_RUNS = "nothing runs; wanted a run in another terminal, such as `beamslot run flowgraphs/demo.yml --for 60s`"
 
 
 def register(verbs: options.Verbs) -> None:
@@ -27,14 +24,14 @@ def register(verbs: options.Verbs) -> None:
 
 
 def _act(arguments: argparse.Namespace) -> int:
+    from beamslot import probe
     from beamslot.frame import Describe, Eos, Frame
-    from beamslot.runtime import rundir
     from beamslot.runtime.taps import listen
 
-    taps, stream = find(arguments.port, rundir.runs())
+    run, stream = probe.parse(arguments.port, "echo")
     info: StreamInfo | None = None
     frames = 0
-    for message in listen(taps, stream):
+    for message in listen(run.endpoints(stream), stream):
         if isinstance(message, Describe):
             if message.info == info:  # a tap repeats its description for those who come late
                 continue
@@ -45,27 +42,6 @@ def _act(arguments: argparse.Namespace) -> int:
         if isinstance(message, Eos) or frames == arguments.most:
             break
     return 0
-
-
-def find(wanted: str, runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
-    """Return the taps, one a replica, and the stream that "[RUN:]BLOCK.PORT" names, of the newest run that fits.
-
-    runs: as `rundir.runs` lists them, oldest first
-    raises PeerLost where no such run is, UnknownPort where it has no such port
-    """
-    from beamslot.errors import PeerLost, UnknownPort
-    from beamslot.runtime.graph import near
-
-    name, colon, port = wanted.rpartition(":")
-    fitting = [run for run in runs if not colon or name in (run["name"], str(run["pid"]))]
-    if not fitting:
-        known = f"there is {', '.join(run['name'] for run in runs)}" if runs else NOTHING_RUNS
-        raise PeerLost(f"echo: no run is called {name!r}; {known}" if colon else f"echo: {NOTHING_RUNS}")
-    having = [run for run in fitting if port in run["ports"]]
-    if not having:
-        newest, advice = fitting[-1]["name"], near(port, fitting[-1]["ports"])
-        raise UnknownPort(f"echo: {newest} has no output {port!r} (echo shows outputs, no inputs); {advice}")
-    return having[-1]["ports"][port], port
 
 
 def plain(message: "Message", info: "StreamInfo | None", *, values: bool = False) -> dict[str, Any]:

@@ -45,7 +45,13 @@ def register(verbs: options.Verbs) -> None:
         "writes included, and keep what its blocks cost",
     )
     options.add_json(validate)
-    graph = options.add_verb(verbs, "graph", _graph, "draw a graph", "beamslot graph flowgraphs/demo.yml -o demo.svg")
+    graph = options.add_verb(
+        verbs,
+        "graph",
+        _graph,
+        "draw a graph; one that runs, by its name or pid, with what goes over its edges",
+        "beamslot graph flowgraphs/demo.yml -o demo.svg",
+    )
     options.add_graph(graph)
     graph.add_argument(
         "--format", choices=sorted(draw.FORMATS), help="what to write (what FILE ends with, else mermaid)"
@@ -86,13 +92,47 @@ def _load_source(source: Path | Mapping[str, Any], arguments: argparse.Namespace
 
 def _graph(arguments: argparse.Namespace) -> int:
     output: Path | None = arguments.output
-    text = draw.FORMATS[arguments.format or _format(output)](_load(arguments))
+    write = draw.FORMATS[arguments.format or _format(output)]
+    running = _running(arguments.graph)
+    text = write(*running) if running else write(_load(arguments), draw.NOTHING)
     if output is None:
         sys.stdout.write(text)
         return 0
     with options.writing(output):
         output.write_text(text, encoding="utf-8")
     return 0
+
+
+def _running(name: str) -> "tuple[Graph, dict[str, str]] | None":
+    """Return the graph of a run of this name or pid, and the rates of its edges; None where a file is meant."""
+    from beamslot import tables
+    from beamslot.cli.ps import WHILE, looks
+    from beamslot.runtime import rundir
+
+    if Path(name).exists() or not any(name in (run["name"], str(run["pid"])) for run in rundir.runs()):
+        return None
+    (shown,) = [*looks(name, "graph", WHILE, 1)]
+    if not shown:
+        return None
+    (run,) = shown
+    return drawn(run), {edge["edge"]: tables.rate(edge["slots_per_s"]) for edge in run["edges"]}
+
+
+def drawn(run: Mapping[str, Any]) -> "Graph":
+    """Return the graph of a run as far as it can be drawn: blocks by the names of their classes, and edges."""
+    from beamslot.runtime.block import Block
+    from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph
+
+    def block(name: str, said: Mapping[str, Any]) -> BlockSpec:
+        kind = type(said["class"].rpartition(":")[2], (Block,), {"__module__": __name__})
+        return BlockSpec(name, kind, process=said["process"], replicas=said["replicas"])
+
+    def edge(said: Mapping[str, Any]) -> EdgeSpec:
+        (source, _, out), (target, _, into) = (end.partition(".") for end in said["edge"].split(" > "))
+        return EdgeSpec(source, out, target, into, said["policy"])
+
+    blocks = {name: block(name, said) for name, said in run["graph"].items()}
+    return Graph(name=run["run"], blocks=blocks, edges=tuple(edge(one) for one in run["edges"]))
 
 
 def _format(output: Path | None) -> str:

@@ -344,15 +344,16 @@ def _described(graph: Graph) -> dict[str, Any]:
         "slot_period": graph.slot_period,
         "pace": "max" if math.isinf(graph.pace) else graph.pace,
         "burst": graph.burst,
-        "blocks": {name: _block(spec) for name, spec in graph.blocks.items()},
+        "blocks": {name: described(spec) for name, spec in graph.blocks.items()},
         "edges": [_edge(edge, graph.windows[edge.name]) for edge in graph.edges],
     }
 
 
-def _block(spec: BlockSpec) -> dict[str, Any]:
+def described(spec: BlockSpec) -> dict[str, Any]:
+    """Return a block of a graph in the terms of JSON: its class, its parameters and how it is run."""
     return {
         "class": f"{spec.kind.__module__}:{spec.kind.__qualname__}",
-        "parameters": spec.parameters,
+        "parameters": _plain(spec.parameters),
         "process": spec.process,
         "replicas": spec.replicas,
         "restart": vars(spec.restart),

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from beamslot.errors import describe_slots
+from beamslot.errors import StorageError, describe_slots
 from beamslot.runtime import report as reports
 from beamslot.runtime import rundir
 from beamslot.runtime.chaos import STOPPED, Blows, Chaos, Strike, strikes_of
 from beamslot.runtime.control import Control
-from beamslot.runtime.diary import Diary
+from beamslot.runtime.diary import Diary, described
 from beamslot.runtime.graph import Graph, Restart, check
 from beamslot.runtime.place import Standing
 from beamslot.runtime.plan import Plan, Sockets
@@ -181,7 +181,8 @@ class Supervisor:
         self.diary.begin(self.graph)
         self._directory, self._janitor = directory, janitor
         self._sockets = Sockets(self.graph, directory)
-        rundir.write_card(directory, self.graph.name, self._sockets.taps())
+        blocks = {name: described(spec) for name, spec in self.graph.blocks.items()}
+        rundir.write_card(directory, self.graph.name, self._sockets.taps(), blocks=blocks, logs=str(self.logs))
         for unit, blocks in self.graph.units:
             spec = self.graph.blocks[blocks[0]]
             for replica in range(max(1, spec.replicas)):
@@ -557,6 +558,20 @@ class Supervisor:
         status = {**self._so_far(), "state": self.state, "notes": list(self.notes), "total": self.graph.slots}
         self.diary.accounts(status)
         self.watch(status)
+        self._publish(status)
+
+    def _publish(self, status: Mapping[str, Any]) -> None:
+        """Let others see how the run stands, and who its processes are."""
+        processes = [
+            {"process": child.name, "blocks": list(child.blocks), "pid": child.pid, "restarts": child.life}
+            for child in self.children
+            if child.alive
+        ]
+        try:
+            rundir.write_status(self._directory, {**status, "at": time.monotonic(), "processes": processes})
+        except StorageError as error:
+            if str(error) not in self.notes:
+                self.notes.append(str(error))
 
     # stop
 

@@ -1,7 +1,8 @@
 """Where runs live: a private directory per user with one directory a run, for its sockets and its card.
 
-The card (run.json) says who runs and where each port's tap is; it and the sockets vanish with the run. What stays is
-its directory of record, elsewhere: `diary.py` says what is in it.
+The card (run.json) says who runs and where each port's tap is, the status (status.json) how it stands, four times a
+second; they and the sockets vanish with the run. What stays is its directory of record, elsewhere: `diary.py` says what
+is in it.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from typing import Any
 from beamslot.errors import StorageError, TransportError
 
 KEPT_LOGS = 20
+CARD, STATUS = "run.json", "status.json"
 
 
 def base() -> Path:
@@ -43,7 +45,7 @@ def create() -> Path:
     raises StorageError when it cannot be made
     """
     place = base()
-    for path in place.glob("*/run.json"):
+    for path in place.glob(f"*/{CARD}"):
         with contextlib.suppress(OSError, ValueError):
             if not born(json.loads(path.read_text())["pid"]):
                 shutil.rmtree(path.parent, ignore_errors=True)
@@ -51,25 +53,45 @@ def create() -> Path:
         return Path(tempfile.mkdtemp(prefix="r", dir=place))
 
 
-def write_card(path: Path, name: str, ports: Mapping[str, Sequence[str]]) -> None:
-    """Register the run: its name, this process, and the tap endpoint of every port.
+def write_card(path: Path, name: str, ports: Mapping[str, Sequence[str]], **more: Any) -> None:
+    """Register the run: its name, this process, the tap endpoint of every port, and what else there is to know.
 
     raises StorageError when it cannot be written
     """
-    card = {"name": name, "pid": os.getpid(), "started": time.time(), "ports": dict(ports)}
-    with storing(path, "run.json cannot be written", "make room there, or set XDG_RUNTIME_DIR elsewhere"):
-        draft = path / "run.tmp"
-        draft.write_text(json.dumps(card))
-        draft.rename(path / "run.json")
+    card = {"name": name, "pid": os.getpid(), "started": time.time(), "ports": dict(ports), **more}
+    _replace(path / CARD, card)
+
+
+def write_status(path: Path, status: Mapping[str, Any]) -> None:
+    """Write how a run stands, for whoever looks.
+
+    raises StorageError when it cannot be written
+    """
+    _replace(path / STATUS, status)
+
+
+def _replace(file: Path, value: Mapping[str, Any]) -> None:
+    with storing(file.parent, f"{file.name} cannot be written", "make room there, or set XDG_RUNTIME_DIR elsewhere"):
+        draft = file.with_suffix(".tmp")
+        draft.write_text(json.dumps(value))
+        draft.rename(file)
+
+
+def read_status(path: Path) -> dict[str, Any] | None:
+    """Return how a run stands; None where it has not said so yet, or is over."""
+    try:
+        return json.loads((path / STATUS).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def runs() -> list[dict[str, Any]]:
-    """Return the cards of all living runs, oldest first."""
+    """Return the cards of all living runs, oldest first, each with the path of its directory."""
     cards: list[dict[str, Any]] = []
-    for path in base().glob("*/run.json"):
+    for path in base().glob(f"*/{CARD}"):
         with contextlib.suppress(OSError, ValueError):
             card: dict[str, Any] = json.loads(path.read_text())
-            cards += [card] if born(card["pid"]) else []
+            cards += [{**card, "path": str(path.parent)}] if born(card["pid"]) else []
     return sorted(cards, key=lambda card: card["started"])
 
 

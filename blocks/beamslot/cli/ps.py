@@ -1,0 +1,193 @@
+"""`beamslot ps` and `beamslot top`: which graphs run, and how they stand."""
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from beamslot.cli import options
+from beamslot.cli.run import printer
+
+if TYPE_CHECKING:
+    from beamslot.runtime.observe import Look, Rates
+
+WHILE = 0.6
+"""Rates of `ps` are over so long [s]: a run says four times a second how it stands."""
+
+
+def register(verbs: options.Verbs) -> None:
+    """Add the verbs."""
+    ps = options.add_verb(verbs, "ps", _ps, "list the graphs that run, their blocks and how they stand", "beamslot ps")
+    ps.add_argument("run", metavar="RUN", nargs="?", default="", help="only this one, by name or pid")
+    options.add_json(ps)
+    top = options.add_verb(
+        verbs, "top", _top, "watch how running graphs stand, until interrupted", "beamslot top demo --every 2s"
+    )
+    top.add_argument("run", metavar="RUN", nargs="?", default="", help="only this one, by name or pid")
+    top.add_argument("--every", type=options.duration, default=1.0, metavar="TIME", help="look so often (1s)")
+    top.add_argument("-n", dest="most", type=options.positive, metavar="N", help="end after N looks")
+    options.add_json(top, "print one JSON object a look")
+
+
+def _ps(arguments: argparse.Namespace) -> int:
+    (shown,) = looks(arguments.run, "ps", WHILE, 1)
+    if arguments.json:
+        options.print_json(shown)
+    elif not shown:
+        print("nothing runs")
+    else:
+        _print(shown)
+    return 0
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    import sys
+
+    if arguments.json or not sys.stdout.isatty():
+        for shown in looks(arguments.run, "top", arguments.every, arguments.most):
+            options.print_json(shown) if arguments.json else _print(shown)
+        return 0
+    from rich.live import Live
+
+    with Live(auto_refresh=False, screen=True) as live:
+        for shown in looks(arguments.run, "top", arguments.every, arguments.most):
+            live.update(_renderable(shown), refresh=True)
+    return 0
+
+
+def looks(wanted: str, verb: str, every: float, most: int | None) -> Iterator[list[dict[str, Any]]]:
+    """Yield what runs, as plain values, again and again; each look is at the time since the one before.
+
+    wanted: name or pid of a run; all where it is empty    every: [s]    most: looks, None for ever
+    raises PeerLost where a run is wanted and no such runs
+    """
+    from beamslot.runtime import observe
+
+    before = _look(wanted, verb)
+    count = 0
+    while most is None or count < most:
+        time.sleep(every if before or count else 0)
+        now = _look(wanted, verb)
+        yield [plain(one, observe.between(before.get(path, one), one)) for path, one in now.items()]
+        before = now
+        count += 1
+
+
+def _look(wanted: str, verb: str) -> "dict[str, Look]":
+    from beamslot.runtime import observe, rundir
+
+    runs = rundir.runs()
+    cards = [observe.find(wanted, verb, runs)] if wanted else runs
+    return {card["path"]: found for card in cards if (found := observe.look(card)) is not None}
+
+
+def plain(look: "Look", rates: "Rates") -> dict[str, Any]:
+    """Return how a run stands as plain values: the run, its blocks, its edges."""
+    status, card = look.status, look.card
+    return {
+        "run": card["name"],
+        "pid": card["pid"],
+        "logs": card["logs"],
+        "state": status["state"],
+        "slots": status["slots"],
+        "total": status["total"],
+        "seconds": status["seconds"],
+        "slots_per_s": max((rates.slots[name] for name in _sources(status, rates)), default=0.0),
+        "late_slots": status["late_slots"],
+        "restarts": status["restarts"],
+        "end_to_end": status["end_to_end"],
+        "cpu": sum(rates.cpu.values()),
+        "memory": sum(rates.memory.values()),
+        "blocks": {
+            name: {
+                **block,
+                "slots_per_s": rates.slots.get(name, 0.0),
+                "cpu": rates.cpu.get(name),
+                "memory": rates.memory.get(name),
+                "pids": rates.pids.get(name, []),
+            }
+            for name, block in status["blocks"].items()
+        },
+        "edges": [{**edge, "slots_per_s": rates.edges.get(edge["edge"], 0.0)} for edge in status["edges"]],
+        "notes": status["notes"],
+        "graph": card["blocks"],
+    }
+
+
+def _sources(status: Mapping[str, Any], rates: "Rates") -> list[str]:
+    fed = {edge["edge"].split(" > ")[1].partition(".")[0] for edge in status["edges"]}
+    return [name for name in status["blocks"] if name not in fed and name in rates.slots]
+
+
+def _print(shown: Sequence[Mapping[str, Any]]) -> None:
+    printer().print(_renderable(shown))
+
+
+def _renderable(shown: Sequence[Mapping[str, Any]]) -> Any:
+    from rich.console import Group
+    from rich.text import Text
+
+    from beamslot import tables
+
+    parts: list[Any] = [] if shown else [Text("nothing runs")]
+    for run in shown:
+        parts += [Text(headline(run), style="bold"), tables.render(sheet(run))]
+        parts += [Text(f"! {note}", style="yellow") for note in run["notes"][-3:]]
+        parts.append("")
+    return Group(*parts)
+
+
+def headline(run: Mapping[str, Any]) -> str:
+    """Return a run in one line."""
+    from beamslot import tables
+
+    slots = tables.number(run["slots"]) + (f" of {tables.number(run['total'])}" if run["total"] else "")
+    parts = [
+        f"{run['run']} (pid {run['pid']})",
+        run["state"],
+        f"{slots} slots",
+        tables.rate(run["slots_per_s"]),
+        f"{tables.number(run['late_slots'])} late",
+        f"{100 * run['cpu']:.0f} % of a core",
+        size(run["memory"]),
+        f"up {run['seconds']:.0f} s",
+    ]
+    return "  ".join(parts)
+
+
+def sheet(run: Mapping[str, Any]) -> Any:
+    """Return the blocks of a run as a table; drops are those on their way in."""
+    from beamslot import tables
+
+    dropped: dict[str, dict[str, int]] = {}
+    for edge in run["edges"]:
+        into = dropped.setdefault(edge["edge"].split(" > ")[1].partition(".")[0], {})
+        for reason, count in edge["dropped"].items():
+            into[reason] = into.get(reason, 0) + count
+    rows = [
+        [
+            name,
+            block["state"],
+            " ".join(map(str, block["pids"])),
+            tables.number(block["slots"]),
+            tables.rate(block["slots_per_s"]),
+            tables.span(block.get("p50_us")),
+            tables.span(block.get("p99_us")),
+            tables.NONE if block["cpu"] is None else f"{100 * block['cpu']:.0f} %",
+            tables.NONE if block["memory"] is None else size(block["memory"]),
+            tables.drops(dropped.get(name, {})),
+            tables.number(block["cut_short"]),
+            tables.number(block["restarts"]),
+        ]
+        for name, block in run["blocks"].items()
+    ]
+    heads = ("block", "state", "pid", "slots", "now", "p50 per call", "p99 per call", "core", "memory")
+    return tables.Sheet("", (*heads, "dropped", "?cut short", "?restarts"), rows, left=2)
+
+
+def size(nbytes: float) -> str:
+    """Return a size in memory as people read it."""
+    for limit, unit in ((2**20, "KiB"), (2**30, "MiB")):
+        if nbytes < limit:
+            return f"{nbytes * 1024 / limit:.0f} {unit}"
+    return f"{nbytes / 2**30:.1f} GiB"
