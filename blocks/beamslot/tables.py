@@ -190,7 +190,9 @@ def sink_sheets(report: Report) -> list[Sheet]:
         estimates, bound = judged(results)
         if estimates:
             sheets.append(_estimates(name, estimates, bound))
-        rest = {key: value for key, value in results.items() if key not in {*estimates, BOUND}}
+        if angles := judged_angles(results):
+            sheets.append(_angles(name, angles, results.get(BOUND) or {}))
+        rest = {key: value for key, value in results.items() if key not in {*estimates, *angles, BOUND}}
         others += [[name, key, _plain(value)] for key, value in rest.items()]
     return [*sheets, Sheet("Sinks", ("sink", "", "value"), others, left=2)]
 
@@ -202,6 +204,38 @@ def _estimates(name: str, estimates: Mapping[str, Mapping[str, Any]], bound: flo
         interval = NONE if low is None and high is None else f"{number(low)} .. {number(high)}"
         rows.append([estimate, number(one["nmse_db"]), interval, number(one.get("draws")), number(bound)])
     return Sheet(f"{name}: NMSE", ("estimate", "NMSE [dB]", "95 % [dB]", "draws", "CRB [dB]"), rows)
+
+
+def judged_angles(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what a sink says of each estimate whose angles it judged, by name: whatever has a total RMSE."""
+    return {name: one for name, one in results.items() if isinstance(one, Mapping) and "total_rmse_deg" in one}
+
+
+def _angles(name: str, estimates: Mapping[str, Mapping[str, Any]], bound: Mapping[str, Any]) -> Sheet:
+    crb = number(bound.get("rmse_deg"), 4)
+    rows = [
+        [
+            estimate,
+            number(one["rmse_deg"], 4),
+            crb,
+            percent(one["outlier_share"]),
+            number(one["total_rmse_deg"], 4),
+            percent(one["right_count_share"]),
+            number(one["path_gain_mse"], 5),
+            number(one["path_angle_mse"], 4),
+            number(one["frames"]),
+            number(one.get("incomplete") or 0),
+        ]
+        for estimate, one in estimates.items()
+    ]
+    angles = ("RMSE [deg]", "CRB [deg]", "outliers [%]", "total RMSE [deg]", "K right [%]")
+    heads = ("estimate", *angles, "gain MSE", "phase MSE [rad2]", "frames", "?incomplete")
+    return Sheet(f"{name}: RMSE over frames without outlier", heads, rows)
+
+
+def percent(share: float | None) -> str:
+    """Return a share as people read it."""
+    return number(None if share is None else 100 * share)
 
 
 def _plain(value: Any) -> str:

@@ -123,6 +123,26 @@ def test_each_estimator_stands_with_its_interval_beside_the_bound():
     assert row_of(text, "file") == ["file", "written", "12"]
 
 
+def test_angles_stand_with_outliers_apart_beside_the_bound():
+    one = {
+        "rmse_deg": 0.01790,
+        "outlier_share": 0.0025,
+        "total_rmse_deg": 0.21,
+        "right_count_share": 1.0,
+        "path_gain_mse": 0.00157,
+        "path_angle_mse": None,
+        "frames": 400,
+    }
+    angles = {"fbss": one, "music": {**one, "incomplete": 2}, "crb": {"rmse_deg": 0.0161}}
+    text = text_of(tables.closing({"ok": True, "sinks": {"angles": angles}}))
+    assert row_of(text, "fbss") == [
+        "fbss",
+        *["0.0179", "0.0161", "0.25", "0.2100", "100.00", "0.00157", "-", "400", "0"],
+    ]
+    assert row_of(text, "music")[-2:] == ["400", "2"]
+    assert "angles: RMSE over frames without outlier" in text
+
+
 def test_a_report_of_a_bad_graph_has_a_headline_and_no_tables():
     report = {"ok": False, "exit_code": 2, "problems": ["demo.yml:3: no"]}
     assert tables.sheets(report) == []
