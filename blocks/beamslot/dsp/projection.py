@@ -28,7 +28,9 @@ def curvature(
     """
     paths = gain.shape[-2]
     cross = gram[..., paths:, :paths]
-    gains = np.tile(gain, (gram.shape[-1] // paths - 1 if paths else 0, 1))
+    coordinates = gram.shape[-1] // paths - 1 if paths else 0
+    gains = gain if coordinates == 1 else np.tile(gain, (coordinates, 1))
     descent: Any = np.sum(gains.conj() * (matched[..., paths:, :] - cross @ gain), axis=-1)
     inner = gram[..., paths:, paths:] - cross @ inverse @ np.swapaxes(cross.conj(), -1, -2)
-    return (gains.conj() @ np.swapaxes(gains, -1, -2) * inner).real, descent.real
+    bend: Any = gains.conj() @ np.swapaxes(gains, -1, -2) * inner
+    return bend.real, descent.real

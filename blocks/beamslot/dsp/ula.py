@@ -15,7 +15,7 @@ source: paper 000, eqs. (1), (2). Decision: the paper states neither mu, Sigma, 
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,7 +129,8 @@ class UlaScene:
         """Return mu of every frame, (F, K)."""
         if self.mean_phase == "known" or not self.mean:
             return np.full((frames, self.users), self.mean, np.complex128)
-        return self.mean * np.exp(2j * np.pi * rng.random((frames, self.users)))
+        turned: Any = np.exp(2j * np.pi * rng.random((frames, self.users)))
+        return self.mean * turned
 
     def fading(self, rng: np.random.Generator, *shape: int) -> Complex:
         """Return draws of CN(0, Sigma), (*shape, K)."""
