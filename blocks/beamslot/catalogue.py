@@ -24,8 +24,10 @@ from beamslot.runtime.block import Block
 from beamslot.runtime.graph import near
 
 CATALOGUE: dict[str, str] = {
+    "angle_sink": "beamslot.sinks.angle_sink:AngleSink",
     "combiner": "beamslot.beamformers.combiner:Combiner",
     "compare_sink": "beamslot.sinks.compare_sink:CompareSink",
+    "doa": "beamslot.estimators.doa:DoaEstimator",
     "gw_sc_vbi": "beamslot.estimators.gw_sc_vbi:GwScVbiEstimator",
     "gw_tracker": "beamslot.estimators.gw_tracker:GwTrackerEstimator",
     "head": "beamslot.sinks.head:Head",
@@ -36,10 +38,12 @@ CATALOGUE: dict[str, str] = {
     "omp": "beamslot.estimators.omp:OmpEstimator",
     "oracle_ls": "beamslot.estimators.oracle_ls:OracleLsEstimator",
     "oracle_mmse": "beamslot.estimators.oracle_mmse:OracleMmseEstimator",
+    "phase_calibrator": "beamslot.estimators.phase_calibrator:PhaseCalibratorBlock",
     "remote_sink": "beamslot.sinks.remote_sink:RemoteSink",
     "remote_source": "beamslot.sources.remote_source:RemoteSource",
     "sc_vbi": "beamslot.estimators.sc_vbi:ScVbiEstimator",
     "turbo_vbi": "beamslot.estimators.turbo_vbi:TurboVbiEstimator",
+    "ula_source": "beamslot.sources.ula_source:UlaSource",
     "umi_source": "beamslot.sources.umi_source:UmiSource",
     "upa_source": "beamslot.sources.upa_source:UpaSource",
     "vp_nomp": "beamslot.estimators.vp_nomp:VpNompEstimator",

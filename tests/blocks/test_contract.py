@@ -174,4 +174,4 @@ def test_a_block_that_is_put_back_half_way_goes_on_as_if_undisturbed(block_id: s
 
 
 def test_sinks_that_judge_or_write_can_be_put_back() -> None:
-    assert {"compare_sink", "jsonl_sink", "nmse_sink", "null_sink"} <= set(RESUMING)
+    assert {"angle_sink", "compare_sink", "jsonl_sink", "nmse_sink", "null_sink"} <= set(RESUMING)

@@ -10,14 +10,20 @@ from beamslot.estimators.oracle_ls import OracleLsEstimator
 from beamslot.frame import StreamInfo
 from beamslot.runtime import Block
 from beamslot.runtime.testing import Outcome, run_block
+from beamslot.sources.ula_source import UlaSource
 from beamslot.sources.upa_source import UpaSource
 
 SLOTS = 12
 ARRAY = {"n_y": 12, "n_z": 12, "users": 2, "paths": 3, "snr_db": 15.0, "redraw": 3}
 
+LINE = {"antennas": 12, "users": 2, "snapshots": 3, "separation": 0.2}
+"""A line of antennas, for blocks that take frames of snapshots."""
+
 PARAMETERS: dict[str, dict[str, Any]] = {
+    "angle_sink": {"snapshots": 3},
     "combiner": {"antennas_per_chain": 3, "groups": 2},
     "compare_sink": {},
+    "doa": {"snapshots": 3, "users": 2},
     "gw_sc_vbi": {},
     "gw_tracker": {"max_paths": 6},
     "head": {"slots": 7},
@@ -28,8 +34,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "omp": {"paths": 6, "grid": (24, 12)},
     "oracle_ls": {},
     "oracle_mmse": {},
+    "phase_calibrator": {"snapshots": 3, "users": 2},
     "sc_vbi": {"max_paths": 6},
     "turbo_vbi": {"max_paths": 6},
+    "ula_source": LINE,
     "umi_source": {"n_y": 4, "n_z": 4, "users": 2, "redraw": 3},
     "upa_source": ARRAY,
     "vp_nomp": {"max_paths": 6},
@@ -44,12 +52,13 @@ class Scene:
     source: Outcome
     combined: Outcome
     oracle: Outcome
+    line: Outcome
 
     def feed(self, block: type[Block]) -> tuple[dict[str, Any], dict[str, StreamInfo]]:
         """Return inputs and infos for a block, by the names of its ports."""
         rf = {"rf": self.combined["rf"]}, self.combined.infos["rf"]
         streams = {
-            "field": (self.source["field"], self.source.infos["field"]),
+            "field": self._field(block),
             "truth": (self.source["truth"], self.source.infos["truth"]),
             "rf": (self.combined["rf"], self.combined.infos["rf"]),
             "stream": rf,
@@ -62,6 +71,11 @@ class Scene:
             port: info for port, (_, info) in chosen.items()
         }
 
+    def _field(self, block: type[Block]) -> tuple[Any, StreamInfo]:
+        port = block.inputs.get("field")
+        source = self.line if port is not None and port.window == "snapshots" else self.source
+        return source["field"], source.infos["field"]
+
 
 @lru_cache(maxsize=1)
 def scene() -> Scene:
@@ -72,7 +86,8 @@ def scene() -> Scene:
     inputs = {"rf": combined["rf"], "truth": source["truth"]}
     infos = {"rf": combined.infos["rf"], "truth": source.infos["truth"]}
     oracle = run_block(OracleLsEstimator(), inputs, infos=infos, name="oracle")
-    return Scene(source, combined, oracle)
+    line = run_block(UlaSource(**LINE), slots=SLOTS, seed=5, name="line")
+    return Scene(source, combined, oracle, line)
 
 
 def run_on_scene(block_id: str, *, burst: int = 1, seed: int = 3, **parameters: Any) -> tuple[Block, Outcome]:
