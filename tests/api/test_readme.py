@@ -60,7 +60,7 @@ def test_the_test_of_that_block_passes(folder: Path) -> None:
 
 
 def test_the_python_example_prints_a_number(folder: Path) -> None:
-    (code,) = re.findall(r"```python\n(import beamslot\n.*?)```", README, re.S)
+    (code,) = re.findall(r"```python\n(import beamslot\n\nresult.*?)```", README, re.S)
     done = run(folder, "-c", code.replace("flowgraphs/hello.yml", "hello.yml"))
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0
