@@ -567,8 +567,14 @@ class Supervisor:
             for child in self.children
             if child.alive
         ]
+        statuses = self._statuses()
+        latency = {
+            "calls": {name: list(one["process_time"]) for name, one in statuses.items()},
+            "end_to_end": reports.end_to_end(statuses),
+        }
+        more = {"at": time.monotonic(), "processes": processes, "latency": latency}
         try:
-            rundir.write_status(self._directory, {**status, "at": time.monotonic(), "processes": processes})
+            rundir.write_status(self._directory, {**status, **more})
         except StorageError as error:
             if str(error) not in self.notes:
                 self.notes.append(str(error))

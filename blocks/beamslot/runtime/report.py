@@ -16,9 +16,6 @@ LOSSES = ("lost", "corrupt")
 
 def build(graph: Graph, statuses: Mapping[str, Status], seconds: float) -> dict[str, Any]:
     """Return the report as plain values, from the newest status of every block."""
-    end_to_end = Latency()
-    for status in statuses.values():
-        end_to_end.merge(Latency(status["end_to_end"]))
     sources = [name for name in graph.blocks if not graph.inputs_of(name)]
     slots = max((statuses[name]["slots"] for name in sources if name in statuses), default=0)
     return {
@@ -41,13 +38,21 @@ def build(graph: Graph, statuses: Mapping[str, Status], seconds: float) -> dict[
             }
             for name, status in ((name, statuses[name]) for name in graph.blocks if name in statuses)
         },
-        "end_to_end": end_to_end.summary(),
+        "end_to_end": Latency(end_to_end(statuses)).summary(),
         "sinks": {
             name: statuses[name]["results"]
             for name, spec in graph.blocks.items()
             if not spec.kind.outputs and name in statuses
         },
     }
+
+
+def end_to_end(statuses: Mapping[str, Status]) -> list[tuple[int, int]]:
+    """Return how long slots took from their capture to each sink, as `Latency` counts it."""
+    all_sinks = Latency()
+    for status in statuses.values():
+        all_sinks.merge(Latency(status["end_to_end"]))
+    return list(all_sinks.counts.items())
 
 
 def by_block(
