@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c co
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test check bench soak paper-hbf peers clean
+.PHONY: help demo test check bench soak train paper-hbf peers clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -48,6 +48,9 @@ bench: .venv/stamp-bench  ## speed against named peers, each in one interleaved 
 
 soak: .venv/stamp-test  ## the long tests (BEAMSLOT_SOAK_MINUTES=3 for short ones)
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+train: .venv/stamp-train  ## train a net: CONFIG=quick.yml, vae_ula.yml, vae_upa.yml, paper.yml or a file of yours
+	$(BIN)/python tools/train_vae $(or $(CONFIG),quick.yml) $(ARGS)
 
 paper-hbf: .venv/stamp-plot  ## figures and table of the paper on group-wise beams (QUICK=1 for minutes; ARGS="--jobs 8")
 	$(BIN)/python tools/paper_hbf $(if $(QUICK),--quick) $(ARGS)

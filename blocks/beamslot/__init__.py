@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from beamslot.errors import (
+    BadCheckpoint,
     BadParam,
     BeamslotError,
     BindError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Array",
     "AttachedRun",
+    "BadCheckpoint",
     "BadParam",
     "BeamslotError",
     "BindError",

@@ -46,6 +46,7 @@ CATALOGUE: dict[str, str] = {
     "ula_source": "beamslot.sources.ula_source:UlaSource",
     "umi_source": "beamslot.sources.umi_source:UmiSource",
     "upa_source": "beamslot.sources.upa_source:UpaSource",
+    "vae_ula": "beamslot.estimators.vae_ula:VaeUlaEstimator",
     "vp_nomp": "beamslot.estimators.vp_nomp:VpNompEstimator",
 }
 

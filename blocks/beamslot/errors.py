@@ -6,6 +6,7 @@ BeamslotError
 │   ├── UnknownPort           the block has no such port
 │   ├── PortMismatch          two ports of an edge do not fit (axes, dtype, unit, shape)
 │   └── BadParam              a parameter has a value that it cannot have
+│       └── BadCheckpoint     a file is no checkpoint, is damaged, or is one of something else
 ├── FrameError                bytes or arrays that are not what was declared
 │   ├── ShapeError            axes or lengths differ from the declaration
 │   ├── DtypeError            the dtype differs from the declaration, or is not allowed on the wire
@@ -54,6 +55,10 @@ class PortMismatch(FlowgraphError):
 
 class BadParam(FlowgraphError):
     """A parameter has a value that it cannot have."""
+
+
+class BadCheckpoint(BadParam):
+    """A file is no checkpoint, is damaged, or is one of something else."""
 
 
 class FrameError(BeamslotError):

@@ -18,6 +18,7 @@ def test_the_wheel_has_one_package_with_its_types_its_licence_and_the_prose_of_t
     assert top - info == {"beamslot"}
     assert len(info) == 1
     (info_name,) = info
-    for wanted in ("beamslot/py.typed", "beamslot/frame/WIRE.md", f"{info_name}/licenses/LICENSE"):
+    nets = [f"beamslot/dsp/nets/checkpoints/{name}.safetensors" for name in ("vae_ula", "vae_upa")]
+    for wanted in (*nets, "beamslot/py.typed", "beamslot/frame/WIRE.md", f"{info_name}/licenses/LICENSE"):
         assert wanted in names
     assert not [name for name in names if "test" in name.split("/")[-1] and not name.endswith("runtime/testing.py")]
