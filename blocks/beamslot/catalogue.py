@@ -47,6 +47,7 @@ CATALOGUE: dict[str, str] = {
     "umi_source": "beamslot.sources.umi_source:UmiSource",
     "upa_source": "beamslot.sources.upa_source:UpaSource",
     "vae_ula": "beamslot.estimators.vae_ula:VaeUlaEstimator",
+    "vae_upa": "beamslot.estimators.vae_upa:VaeUpaEstimator",
     "vp_nomp": "beamslot.estimators.vp_nomp:VpNompEstimator",
 }
 

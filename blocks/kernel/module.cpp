@@ -4,6 +4,7 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -11,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 
 namespace nb = nanobind;
@@ -61,16 +63,29 @@ class Kernel {
         search_ = VARIANT::make(p);
     }
 
-    // One slot after the other; arrays are written in place, (S, ...) with K = max_paths.
+    // One slot after the other; arrays are written in place, (S, ...) with K = max_paths. start_u, start_v: (S, P) proposed
+    // directions; start_paths: (S, 2) how many of them a slot has, and how many of these are old, see Prior.
     void estimate(In<std::complex<float>, 3> y, Out<std::complex<float>, 3> channel, Out<std::complex<float>, 2> gain,
                   Out<float, 2> u, Out<float, 2> v, Out<bool, 2> mask, Out<float, 2> numbers, Out<int, 1> rounds,
-                  Out<bool, 1> settled, const nb::object &budget) {
+                  Out<bool, 1> settled, const nb::object &budget, std::optional<In<double, 2>> start_u,
+                  std::optional<In<double, 2>> start_v, std::optional<In<int, 2>> start_paths) {
         const int slots = int(y.shape(0)), most = problem_.max_paths;
         if (int(y.shape(1)) != problem_.n_y || int(y.shape(2)) != problem_.chains)
             throw nb::value_error("observations do not fit the operator");
+        const bool begun = start_u && start_v && start_paths;
+        const std::size_t wide = begun ? start_u->shape(1) : 0;
+        if (begun && (int(start_u->shape(0)) != slots || int(start_v->shape(0)) != slots || start_v->shape(1) != wide ||
+                      int(start_paths->shape(0)) != slots || start_paths->shape(1) != 2))
+            throw nb::value_error("the start does not fit the observations");
         for (int s = 0; s < slots; ++s) {
             const std::size_t row = std::size_t(s) * most;
-            const double scale = run(y.data() + std::size_t(s) * problem_.n_y * problem_.chains, Prior{}, budget);
+            Prior start;
+            if (begun) {
+                const int *paths = start_paths->data() + 2 * s;
+                start.paths = std::clamp(paths[0], 0, int(wide)), start.old = std::max(paths[1], 0);
+                start.u = start_u->data() + std::size_t(s) * wide, start.v = start_v->data() + std::size_t(s) * wide;
+            }
+            const double scale = run(y.data() + std::size_t(s) * problem_.n_y * problem_.chains, start, budget);
             search_->render(found_, scale, channel.data() + std::size_t(s) * problem_.n_y * problem_.n_z());
             write(scale, gain.data() + row, u.data() + row, v.data() + row, mask.data() + row);
             numbers.data()[2 * s] = float(scale * scale * found_.noise_var);
@@ -89,7 +104,7 @@ class Kernel {
             throw nb::value_error("observations or prior do not fit");
         const std::size_t known = prior.shape(1);
         const double *p = prior.data();
-        const Prior given{int(known), p, p + known, p + 2 * known, p + 3 * known, p + 4 * known, p + 5 * known};
+        const Prior given{int(known), 0, p, p + known, p + 2 * known, p + 3 * known, p + 4 * known, p + 5 * known};
         run(y.data(), given, budget, unit);
         search_->render(found_, unit, channel.data());
         write(unit, gain.data(), u.data(), v.data(), mask.data());
@@ -173,7 +188,8 @@ NB_MODULE(MODULE, m) {
              nb::arg("options"), nb::arg("which"), nb::arg("weights"), nb::arg("grid_u"), nb::arg("grid_v"))
         .def("estimate", &Kernel::estimate, nb::arg("y"), nb::arg("channel"), nb::arg("gain"), nb::arg("u"), nb::arg("v"),
              nb::arg("mask"), nb::arg("numbers"), nb::arg("rounds"), nb::arg("settled"),
-             nb::arg("budget").none() = nb::none())
+             nb::arg("budget").none() = nb::none(), nb::arg("start_u").none() = nb::none(),
+             nb::arg("start_v").none() = nb::none(), nb::arg("start_paths").none() = nb::none())
         .def("search", &Kernel::search, nb::arg("y"), nb::arg("unit"), nb::arg("prior"), nb::arg("channel"),
              nb::arg("gain"), nb::arg("u"), nb::arg("v"), nb::arg("mask"), nb::arg("budget").none() = nb::none());
 }

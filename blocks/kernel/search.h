@@ -26,9 +26,10 @@ struct Problem {
     int n_z() const { return chains * antennas; }
 };
 
-// Known of the first paths before the slot.
+// Known of the first paths before the slot. Without precisions it is a start: directions that were proposed, of paths that
+// are treated like those found in the slot, the first `old` like those of rounds before.
 struct Prior {
-    int paths = 0;
+    int paths = 0, old = 0;
     const double *u = nullptr, *v = nullptr, *precision_u = nullptr, *precision_v = nullptr, *power = nullptr, *log_odds = nullptr;
 };
 

@@ -974,12 +974,14 @@ double Searcher::found_error(const Found &found, double noise) {
 void Searcher::run(const cf *y, float scale, const Prior &prior, const std::function<bool()> &late, Found &found) {
     take(y, scale);
     const std::size_t most = std::size_t(padded(p_.max_paths + 2)); // whole lines of lanes
-    known_ = paths_ = std::min(prior.paths, p_.max_paths);
+    paths_ = std::min(prior.paths, p_.max_paths);
+    known_ = prior.precision_u ? paths_ : 0;
     for (auto *list : {&u_, &v_, &prior_u_, &prior_v_, &precision_u_, &precision_v_, &power_, &log_odds_}) list->assign(most, 0.0);
     origin_.assign(most, -1);
+    for (int k = 0; k < paths_; ++k) u_[k] = prior.u[k], v_[k] = prior.v[k];
     for (int k = 0; k < known_; ++k) {
-        u_[k] = prior_u_[k] = prior.u[k];
-        v_[k] = prior_v_[k] = prior.v[k];
+        prior_u_[k] = prior.u[k];
+        prior_v_[k] = prior.v[k];
         precision_u_[k] = prior.precision_u[k], precision_v_[k] = prior.precision_v[k], power_[k] = prior.power[k];
         log_odds_[k] = prior.log_odds[k];
         origin_[k] = k;
@@ -988,7 +990,9 @@ void Searcher::run(const cf *y, float scale, const Prior &prior, const std::func
     stale_ = false;
     if (paths_) {
         fit(0.0);
+        if (!known_) tell_apart(std::min(prior.old, paths_));
         settle(1);
+        if (!known_) merge();
     }
     int rounds = 0;
     bool reached = false, time_up = false;

@@ -13,7 +13,18 @@ from beamslot.frame import Frame
 from beamslot.runtime.testing import run_block
 from beamslot.sources.upa_source import UpaSource
 
-ESTIMATORS = ["gw_sc_vbi", "gw_tracker", "nomp", "omp", "oracle_ls", "oracle_mmse", "sc_vbi", "turbo_vbi", "vp_nomp"]
+ESTIMATORS = [
+    "gw_sc_vbi",
+    "gw_tracker",
+    "nomp",
+    "omp",
+    "oracle_ls",
+    "oracle_mmse",
+    "sc_vbi",
+    "turbo_vbi",
+    "vae_upa",
+    "vp_nomp",
+]
 
 
 @pytest.mark.parametrize("block_id", ESTIMATORS)

@@ -33,7 +33,7 @@ connections:
 - [gw, estimate, nmse, estimate]
 """
 
-ITERATIVE = ["gw_sc_vbi", "nomp", "omp", "sc_vbi", "turbo_vbi", "vp_nomp"]
+ITERATIVE = ["gw_sc_vbi", "nomp", "omp", "sc_vbi", "turbo_vbi", "vae_upa", "vp_nomp"]
 
 
 def text(gw: str = "", combiner: str = "") -> str:
@@ -135,10 +135,10 @@ def test_an_estimator_that_is_late_gives_what_one_round_gives(block_id: str) -> 
     block, unhurried = run_on_scene(block_id)
     inputs, infos = scene().feed(type(block))
     late = run_block(block, inputs, infos=infos, burst=4, deadline=0.0)
-    assert [item.tags for _, item in late.items if isinstance(item, Frame)] == [{"deadline": True}] * (SLOTS // 4)
+    assert [item.tags["deadline"] for _, item in late.items if isinstance(item, Frame)] == [True] * (SLOTS // 4)
     rounds, all_rounds = late["estimate"]["iterations"], unhurried["estimate"]["iterations"]
     assert rounds.shape == all_rounds.shape == (SLOTS, 2)
-    assert (rounds >= 1).all()
+    assert (rounds >= (block_id != "vae_upa")).all(), "a net may leave nothing to search for"
     assert rounds.sum() < all_rounds.sum()
     assert rounds.max() == (2 if block_id == "gw_sc_vbi" else 1), "in the groups and in the joint stage, one each"
     assert not late["estimate"]["converged"].all()

@@ -70,6 +70,17 @@ def test_real_time_loses_nothing_that_is_lossless_and_the_tracker_gains_by_earli
     assert judged["tracker"]["nmse_db"] < judged["fast"]["nmse_db"] - 1
 
 
+def test_a_net_and_a_search_see_the_same_channel() -> None:
+    pytest.importorskip("onnxruntime")
+    result = run("dual.yml", 100)
+    judged = result.sinks["nmse"]
+    for name in ("vae_upa", "vp_nomp"):
+        assert judged["crb"]["nmse_db"] < judged[name]["nmse_db"] < -20.0
+        assert judged[name]["nmse_db"] < judged["omp"]["nmse_db"] - 3
+    for edge in result.edges:
+        assert (edge["acknowledged"], edge["dropped"]) == (100, {})
+
+
 def test_every_shipped_graph_is_run_here() -> None:
     text = Path(__file__).read_text()
     assert [path.name for path in FLOWGRAPHS.glob("*.yml") if f'"{path.name}"' not in text] == []

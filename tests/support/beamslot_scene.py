@@ -41,6 +41,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "umi_source": {"n_y": 4, "n_z": 4, "users": 2, "redraw": 3},
     "upa_source": ARRAY,
     "vae_ula": {"snapshots": 3, "users": 2},
+    "vae_upa": {"max_paths": 6},
     "vp_nomp": {"max_paths": 6},
 }
 """Parameters with which every block of the catalogue works on the scene."""

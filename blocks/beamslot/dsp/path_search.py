@@ -140,18 +140,31 @@ class Model(NamedTuple):
 
 
 def search(
-    y: Complex, sensing: Sensing, settings: Settings, prior: Prior | None = None, budget: Budget | None = None
+    y: Complex,
+    sensing: Sensing,
+    settings: Settings,
+    prior: Prior | None = None,
+    budget: Budget | None = None,
+    start: tuple[Real, Real, int] | None = None,
 ) -> Found:
     """Return the paths that one observation holds.
 
     y: (R,) complex128 of unit mean power, rows as `Sensing.gather` orders them
     prior: of paths to begin with    budget: asked once a round, says whether time is up
+    start: (K,) u and (K,) v of paths to begin with that nothing is known of, instead of a prior, and how many of them
+        are old; they are told apart, merged, pruned and weighed like those that the search finds itself, the old ones
+        like those of earlier rounds, and those beyond max_paths are left out
     """
     prior = prior or Prior.none()
-    model = _fit(sensing, y, prior.u, prior.v, prior)
+    u, v = (prior.u, prior.v) if start is None else (array[: settings.max_paths] for array in start[:2])
+    model = _fit(sensing, y, u, v, prior)
     rounds, reached, late = 0, False, False
-    if len(prior.u):
+    if start is not None:
+        model, prior = _tell_apart(sensing, y, model, prior, start[2])
+    if len(model.u):
         model = _settle(sensing, y, model, prior, 1)[0]
+    if start is not None:
+        model, prior = _merge(sensing, y, model, prior)
     while rounds < settings.max_rounds and not reached and not late:
         room = settings.max_paths - len(model.u)
         peaks = find_peaks(sensing, model.residual, len(model.u), settings.threshold)

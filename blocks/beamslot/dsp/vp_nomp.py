@@ -4,7 +4,8 @@ The search is `path_search`, its weights and what it says of its error `evidence
 made fast, and runs where it could be compiled.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,80 @@ from beamslot.dsp.sensing import FAINTEST, Sensing, joint_sensing, normalised
 from beamslot.frame import Geometry, Operator
 
 MOST_PATHS = 64
+
+
+class Start(NamedTuple):
+    """Directions that were proposed from outside for each of S slots, of which a slot has the first few.
+
+    u, v: (S, P) float64, the likeliest first: of new ones that look alike, the first is kept
+    paths: (S, 2) int32, how many, and how many of these are old: they have been told apart before
+    """
+
+    u: NDArray[np.float64]
+    v: NDArray[np.float64]
+    paths: NDArray[np.int32]
+
+
+class SlotSearch:
+    """The search of `path_search` over slots that do not depend on each other, compiled where that was possible.
+
+    geometry: the array    operator: what compressed the channel    settings: what bounds the search
+    guard, variant: see `VpNomp`
+    raises ShapeError when the operator does not fit the array, BadParam for a variant that does not run here
+    """
+
+    def __init__(
+        self, geometry: Geometry, operator: Operator, settings: Settings, guard: float, variant: str | None = None
+    ) -> None:
+        self.settings, self.geometry = settings, geometry
+        self.sensing = joint_sensing(geometry, operator, guard)
+        module = kernel.load(variant)
+        self._kernel: Any = None if module is None else compiled(module, self.sensing, operator, settings)
+
+    def estimate(
+        self, slots: Iterable[NDArray[Any]], budget: Budget | None = None, start: Start | None = None
+    ) -> Estimate:
+        """Return the channel of every slot, see `VpNomp.estimate`.
+
+        slots: (S, y, chain) complex [sqrt(W)]    start: directions to begin with, see `path_search.search`
+        """
+        if self._kernel is not None:
+            return self._compiled(np.ascontiguousarray(slots, np.complex64), budget, start)
+        found = [self._slot(one, budget, start and _proposed(start, index)) for index, one in enumerate(slots)]
+        return collect(found, self.geometry, self.settings.max_paths, (len(found),))
+
+    def _compiled(self, slots: NDArray[np.complex64], budget: Budget | None, start: Start | None) -> Estimate:
+        made = blank(len(slots), self.settings.max_paths, self.geometry)
+        variances = np.empty((len(slots), 2), np.float32)
+        paths = (made.gain, made.u, made.v, made.mask)
+        self._kernel.estimate(
+            slots, made.channel, *paths, variances, made.iterations, made.converged, budget, *(start or ())
+        )
+        made.noise_var[:], made.error_var[:] = variances.T
+        return made
+
+    def _slot(self, observation: NDArray[Any], budget: Budget | None, start: Any) -> Slot:
+        rows, scale = normalised(self.sensing.gather(observation), self.sensing)
+        if not np.isfinite(scale[0]):
+            return spoilt()
+        found = search(rows[0], self.sensing, self.settings, budget=budget, start=start)
+        gain = scale[0] * self.sensing.from_middle((found.gain * found.weight)[None], found.u[None], found.v[None])[0]
+        order = np.argsort(-np.abs(gain), kind="stable")
+        return Slot(
+            gain[order],
+            found.u[order],
+            found.v[order],
+            np.ones(len(order), np.bool_),
+            float(scale[0]) ** 2 * found.noise_var,
+            float(scale[0]) ** 2 * found.error_var,
+            found.rounds,
+            found.settled,
+        )
+
+
+def _proposed(start: Start, slot: int) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    paths, old = map(int, start.paths[slot])
+    return start.u[slot, :paths], start.v[slot, :paths], old
 
 
 class VpNomp:
@@ -54,9 +129,8 @@ class VpNomp:
             ("vp_nomp.expected_paths", expected_paths, "more than 0", expected_paths > 0),
         )
         self.geometry, self.operator = geometry, operator
-        self.sensing = joint_sensing(geometry, operator, guard)
-        module = kernel.load(variant)
-        self._kernel: Any = None if module is None else compiled(module, self.sensing, operator, self.settings)
+        self._search = SlotSearch(geometry, operator, self.settings, guard, variant)
+        self.sensing = self._search.sensing
 
     def estimate(self, observation: NDArray[Any], budget: Budget | None = None) -> Estimate:
         """Return the channel of every slot; slots do not depend on each other.
@@ -69,37 +143,7 @@ class VpNomp:
         raises ShapeError when the last two axes are not (y, chain) of the operator
         """
         slots = slots_of("vp_nomp", observation, self.operator.weights.shape[:2])
-        batch = observation.shape[:-2]
-        if self._kernel is not None:
-            return self._compiled(np.ascontiguousarray(slots, np.complex64), batch, budget)
-        found = [self._slot(one, budget) for one in slots]
-        return collect(found, self.geometry, self.settings.max_paths, batch)
-
-    def _compiled(self, slots: NDArray[np.complex64], batch: tuple[int, ...], budget: Budget | None) -> Estimate:
-        made = blank(len(slots), self.settings.max_paths, self.geometry)
-        variances = np.empty((len(slots), 2), np.float32)
-        paths = (made.gain, made.u, made.v, made.mask)
-        self._kernel.estimate(slots, made.channel, *paths, variances, made.iterations, made.converged, budget)
-        made.noise_var[:], made.error_var[:] = variances.T
-        return shaped(made, batch)
-
-    def _slot(self, observation: NDArray[Any], budget: Budget | None) -> Slot:
-        rows, scale = normalised(self.sensing.gather(observation), self.sensing)
-        if not np.isfinite(scale[0]):
-            return spoilt()
-        found = search(rows[0], self.sensing, self.settings, budget=budget)
-        gain = scale[0] * self.sensing.from_middle((found.gain * found.weight)[None], found.u[None], found.v[None])[0]
-        order = np.argsort(-np.abs(gain), kind="stable")
-        return Slot(
-            gain[order],
-            found.u[order],
-            found.v[order],
-            np.ones(len(order), np.bool_),
-            float(scale[0]) ** 2 * found.noise_var,
-            float(scale[0]) ** 2 * found.error_var,
-            found.rounds,
-            found.settled,
-        )
+        return shaped(self._search.estimate(slots, budget), observation.shape[:-2])
 
 
 def compiled(module: Any, sensing: Sensing, operator: Operator, settings: Settings) -> Any:
