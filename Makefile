@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c co
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test check bench soak train paper-hbf peers clean
+.PHONY: help demo test check bench soak train paper-hbf paper-vae peers clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -54,6 +54,9 @@ train: .venv/stamp-train  ## train a net: CONFIG=quick.yml, vae_ula.yml, vae_upa
 
 paper-hbf: .venv/stamp-plot  ## figures and table of the paper on group-wise beams (QUICK=1 for minutes; ARGS="--jobs 8")
 	$(BIN)/python tools/paper_hbf $(if $(QUICK),--quick) $(ARGS)
+
+paper-vae: .venv/stamp-plot .venv/stamp-train  ## figures of the paper on the dual-path VAE (QUICK=1 for minutes; ARGS="--jobs 8")
+	$(BIN)/python tools/paper_vae $(if $(QUICK),--quick) $(ARGS)
 
 peers:  ## apt packages that some tests can use (best effort, needs root)
 	@true

@@ -289,6 +289,15 @@ def test_every_method_learns(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert np.isfinite(list(found.values())).all()
 
 
+def test_a_learned_decoder_is_learned_whatever_the_expectation_is_taken_by(tmp_path: Path) -> None:
+    changes = {"method": "original_vae", "expectation": "exact", "initialisation_epochs": 0}
+    training = learner(tmp_path, learning_rate=3e-3, **changes)
+    decoder = training.method.parts()["decoder"]
+    before = [weight.detach().clone() for weight in decoder.parameters()]
+    training._advance()
+    assert any((weight != old).any() for weight, old in zip(decoder.parameters(), before, strict=True))
+
+
 def test_the_first_phase_learns_what_the_labels_say(tmp_path: Path) -> None:
     one = {"antennas": 8, "users": 1, "snapshots": 4, "separation": 0.0, "snr_db": 20.0}
     config = tiny(scene=one, initialisation_epochs=40, training_epochs=0, data="fresh", batch=16, learning_rate=3e-3)

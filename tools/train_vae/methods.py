@@ -96,6 +96,9 @@ class Method(nn.Module):
 class PhysicsVae(Method):
     """The paper's: the decoder is the propagation of waves."""
 
+    linear = True
+    """Whether the decoder is linear in the gains, so that an expectation has a closed form."""
+
     def make(self) -> None:
         """Make the nets."""
         super().make()
@@ -131,7 +134,7 @@ class PhysicsVae(Method):
 
     def misfit(self, frames: Frames, found: Posterior, noise: Tensor) -> Tensor:
         """Return the second part of (7), of one draw or in closed form."""
-        if self.config.expectation == "exact":
+        if self.config.expectation == "exact" and self.linear:
             atoms = self.scene.array(found.theta)
             return losses.expected_misfit(frames.observation, atoms, found.mean, found.factor, frames.noise_var)
         seen = self.decoder(found.theta, reparameterise(found.mean, found.factor, noise))
@@ -139,7 +142,9 @@ class PhysicsVae(Method):
 
 
 class OriginalVae(PhysicsVae):
-    """A decoder that is learned, with or without true angles beside."""
+    """A decoder that is learned, with or without true angles beside; its misfit is always that of a draw."""
+
+    linear = False
 
     def make(self) -> None:
         """Make the nets."""
