@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c co
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test check bench soak train paper-hbf paper-vae peers clean
+.PHONY: help demo test check bench soak train paper-hbf paper-vae screenshots peers clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -58,8 +58,11 @@ paper-hbf: .venv/stamp-plot  ## figures and table of the paper on group-wise bea
 paper-vae: .venv/stamp-plot .venv/stamp-train  ## figures of the paper on the dual-path VAE (QUICK=1 for minutes; ARGS="--jobs 8")
 	$(BIN)/python tools/paper_vae $(if $(QUICK),--quick) $(ARGS)
 
+screenshots: .venv/stamp-test  ## the pictures of the README, from a running graph (needs Chromium)
+	$(BIN)/python tools/screenshots
+
 peers:  ## apt packages that some tests can use (best effort, needs root)
-	@true
+	apt-get update -q && timeout 600 apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core
 
 clean:  ## remove what was made
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache out

@@ -46,6 +46,7 @@ CATALOGUE: dict[str, str] = {
     "ula_source": "beamslot.sources.ula_source:UlaSource",
     "umi_source": "beamslot.sources.umi_source:UmiSource",
     "upa_source": "beamslot.sources.upa_source:UpaSource",
+    "vae_adapter": "beamslot.estimators.vae_adapter:VaeAdapter",
     "vae_ula": "beamslot.estimators.vae_ula:VaeUlaEstimator",
     "vae_upa": "beamslot.estimators.vae_upa:VaeUpaEstimator",
     "vp_nomp": "beamslot.estimators.vp_nomp:VpNompEstimator",

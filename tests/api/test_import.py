@@ -9,7 +9,20 @@ import pytest
 import beamslot
 import beamslot.errors
 
-HEAVY = ("numpy", "pydantic", "ruamel", "rich", "zmq", "msgpack", "scipy", "torch", "sionna", "matplotlib")
+HEAVY = (
+    "numpy",
+    "pydantic",
+    "ruamel",
+    "rich",
+    "zmq",
+    "msgpack",
+    "scipy",
+    "torch",
+    "sionna",
+    "matplotlib",
+    "bokeh",
+    "onnxruntime",
+)
 
 
 def loaded_after(code):
@@ -24,7 +37,8 @@ def test_import_beamslot_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "verb", ["", "'run', ", "'sweep', ", "'blocks', ", "'echo', ", "'logs', ", "'keys', ", "'doctor', "]
+    "verb",
+    ["", "'run', ", "'sweep', ", "'blocks', ", "'echo', ", "'logs', ", "'keys', ", "'doctor', ", "'view', ", "'ps', "],
 )
 def test_help_imports_nothing_heavy(verb):
     code = f"import beamslot.cli\ntry: beamslot.cli.main([{verb}'--help'])\nexcept SystemExit: pass"

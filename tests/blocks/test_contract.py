@@ -33,7 +33,7 @@ def block_id(request: pytest.FixtureRequest) -> str:
 
 
 def extra(block_id: str) -> dict[str, Any]:
-    return {"path": "slots.jsonl"} if block_id == "jsonl_sink" else {}
+    return {"jsonl_sink": {"path": "slots.jsonl"}, "vae_adapter": {"publish": "net.safetensors"}}.get(block_id, {})
 
 
 def flat(outcome: Any) -> dict[str, np.ndarray]:

@@ -108,6 +108,13 @@ def test_users_are_counted_where_nobody_says_how_many() -> None:
     assert np.sqrt(np.mean(identifiable(made.phase - phase) ** 2)) < 0.01
 
 
+def test_users_are_counted_by_small_arrays_too() -> None:
+    frames = UlaScene(antennas=8, users=1, snapshots=20).frames(np.random.default_rng(2), 20, 15)
+    made = PhaseCalibrator(8)
+    assert all(made.add(frame) for frame in frames.observation)
+    assert np.abs(identifiable(made.phase)).max() < 0.1
+
+
 def test_nothing_is_learned_from_noise_alone_or_from_what_is_not_finite() -> None:
     rng = np.random.default_rng(0)
     noise = (rng.standard_normal((40, 32)) + 1j * rng.standard_normal((40, 32))).astype(np.complex64)

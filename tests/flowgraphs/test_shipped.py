@@ -81,6 +81,34 @@ def test_a_net_and_a_search_see_the_same_channel() -> None:
         assert (edge["acknowledged"], edge["dropped"]) == (100, {})
 
 
+def test_a_net_and_the_classical_chain_are_at_the_bound_together() -> None:
+    pytest.importorskip("onnxruntime")
+    judged = run("ula_vae.yml", 1600).sinks["angles"]
+    for name in ("fbss", "vae"):
+        assert (judged[name]["frames"], judged[name]["outlier_share"]) == (40, 0)
+        assert judged[name]["rmse_deg"] < 1.3 * judged["crb"]["rmse_deg"]
+        assert judged[name]["rmse_deg"] < judged["kr_music"]["rmse_deg"] / 2
+
+
+def test_a_net_is_followed_while_it_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    result = beamslot.run(FLOWGRAPHS / "adapt.yml", slots=2400)
+    lossy = {"source.field > adapter.field", "adapter.figures > figures.stream"}
+    assert {edge["edge"] for edge in result.edges if edge["dropped"]} <= lossy
+    assert result.sinks["angles"]["adapted"]["frames"] == result.sinks["angles"]["frozen"]["frames"] == 60
+    assert (tmp_path / "adapted.safetensors").exists()
+    assert (tmp_path / "adapted.jsonl").exists()
+
+
+def test_the_graph_to_watch_keeps_its_lossless_edges_whole() -> None:
+    report = beamslot.run(FLOWGRAPHS / "live.yml", slots=60)
+    dropped = {edge["edge"] for edge in report.edges if edge["dropped"]}
+    assert dropped <= {"combiner.rf > omp.rf", "omp.estimate > nmse.estimate"}
+    assert report.sinks["nmse"]["tracker"]["nmse_db"] < -10
+
+
 def test_every_shipped_graph_is_run_here() -> None:
     text = Path(__file__).read_text()
     assert [path.name for path in FLOWGRAPHS.glob("*.yml") if f'"{path.name}"' not in text] == []

@@ -40,6 +40,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "ula_source": LINE,
     "umi_source": {"n_y": 4, "n_z": 4, "users": 2, "redraw": 3},
     "upa_source": ARRAY,
+    "vae_adapter": {"snapshots": 3, "replay": 0.0},
     "vae_ula": {"snapshots": 3, "users": 2},
     "vae_upa": {"max_paths": 6},
     "vp_nomp": {"max_paths": 6},

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from beamslot.dsp.doa.covariance import default_subarray
 from beamslot.dsp.doa.maximum_likelihood import Refined, Response, line, refine
 from beamslot.dsp.doa.order import count_users
 from beamslot.dsp.doa.peaks import pseudo_labels
@@ -139,7 +140,7 @@ class PhaseCalibrator:
         """
         if not np.isfinite(observation).all():
             return False
-        users = self._users or int(count_users(self.corrected(observation)[None])[0])
+        users = self._users or self._count(self.corrected(observation)[None])
         if not users:
             return False
         self.frames += 1
@@ -162,9 +163,12 @@ class PhaseCalibrator:
 
     def _told(self, observation: NDArray[Any], users: int) -> Information:
         frame = self.corrected(observation)[None]
-        users = users or max(int(count_users(frame)[0]), 1)
+        users = users or max(self._count(frame), 1)
         found = refine(pseudo_labels(frame, users, self._spacing), frame, self._spacing, self._steps)
         return phase_information(frame, found, self._response)
+
+    def _count(self, frame: NDArray[Any]) -> int:
+        return int(count_users(frame, subarray=default_subarray(self._antennas))[0])
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that was learned."""

@@ -246,6 +246,8 @@ class VaeUla:
         ends = (self._net.net[0].inputs, self._net.net[-1].outputs, len(self._net.net[0].kernel))
         if said != FEATURES or ends != (CHANNELS, OUTPUTS, 1):
             raise BadCheckpoint(f"vae_ula: a net for features {said}, ends {ends}; wanted {FEATURES}")
+        self.version = int(checkpoint.card.get("version", 0))
+        self.turn, self._reads_corrected = _array_of(checkpoint, antennas)
 
     @property
     def most(self) -> int:
@@ -270,12 +272,17 @@ class VaeUla:
         if len(sound):
             some = observation[sound]
             seen = self._candidates(some, self.most)
+            some = self._corrected(some)
             for rows, found in self._known(some, seen) if self.users else self._counted(some, seen):
                 _put(made, sound[rows], found, self.spacing, self.antennas)
         return made
 
     def _candidates(self, observation: NDArray[Any], count: int) -> Candidates:
-        return candidates(self._net.run(features(observation)), count, self.spacing)
+        read = self._corrected(observation) if self._reads_corrected else observation
+        return candidates(self._net.run(features(read)), count, self.spacing)
+
+    def _corrected(self, observation: NDArray[Any]) -> NDArray[Any]:
+        return observation if self.turn is None else (observation * self.turn.conj()).astype(np.complex64)
 
     def _known(self, observation: NDArray[Any], seen: Candidates) -> list[tuple[NDArray[np.int64], Refined]]:
         """Refine all users of all frames; where the net doubts one, the better of two starts counts."""
@@ -320,7 +327,7 @@ class VaeUla:
             users = found.theta.shape[-1]
             more = np.zeros(len(rows), np.bool_)
             if users < self.most and len(rows):
-                more = left_over(found, observation[rows], self.spacing) > _chance(observation.shape[1])
+                more = left_over(found, observation[rows], self.spacing) > chance(observation.shape[1])
             if more.any():
                 some = observation[rows[more]]
                 start = alternating_projection(some, users + 1, self.spacing, bins=BINS_PER_ANTENNA * self.antennas)
@@ -348,6 +355,25 @@ class VaeUla:
         return Refined(none, none, np.zeros((frames, snapshots, 0), np.complex128), noise_var, np.zeros(frames))
 
 
+def _array_of(checkpoint: Checkpoint, antennas: int) -> tuple[NDArray[np.complex64] | None, bool]:
+    """Return what the antennas' phase errors multiply an observation by, (N,), and whether the net reads without them.
+
+    They are in the architecture, under "array", where the net was adapted to an array that has some: `phase` [rad] and
+    `reads`, "field" or "corrected".
+    """
+    array = checkpoint.architecture.get("array")
+    if array is None:
+        return None, False
+    try:
+        phase, reads = np.asarray(array["phase"], np.float64), array["reads"]
+    except (TypeError, KeyError, ValueError):
+        raise BadCheckpoint(f"vae_ula.array: {array!r}, wanted phase and reads") from None
+    if phase.shape != (antennas,) or not np.isfinite(phase).all() or reads not in {"field", "corrected"}:
+        wanted = f"wanted ({antennas},), field or corrected"
+        raise BadCheckpoint(f"vae_ula.array: phases {phase.shape}, reads {reads!r}; {wanted}")
+    return np.exp(1j * phase).astype(np.complex64), reads == "corrected"
+
+
 def left_over(found: Refined, observation: NDArray[Any], spacing: float = 0.5) -> Real:
     """Return the power of what users leave unexplained, over the noise, in the direction where it is largest, (F,)."""
     antennas = observation.shape[-1]
@@ -357,7 +383,7 @@ def left_over(found: Refined, observation: NDArray[Any], spacing: float = 0.5) -
     return spectrum.max(axis=-1) / np.maximum(antennas * found.noise_var, np.finfo(np.float64).tiny)
 
 
-def _chance(snapshots: int) -> float:
+def chance(snapshots: int) -> float:
     """Return what that is at most for noise alone, in 99 frames of a hundred.
 
     source: Wilson and Hilferty, PNAS 17(12), 1931, of a Gamma distribution of M snapshots

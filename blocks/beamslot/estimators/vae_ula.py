@@ -1,5 +1,6 @@
 """Users of a uniform linear array by the heat-map VAE: a net for a start, steps through the decoder, evidence."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,10 @@ from pydantic import Field
 
 from beamslot.dsp.nets.serve import Engine
 from beamslot.dsp.vae_ula import VaeUla, channels
-from beamslot.errors import PortMismatch
+from beamslot.errors import BadParam, PortMismatch
 from beamslot.frame import StreamInfo
 from beamslot.ports import ESTIMATE, FIELD_AXES, as_arrays, describe_estimate
-from beamslot.runtime import Block, In, Out
+from beamslot.runtime import Block, In, Out, Tagged
 
 
 class VaeUlaEstimator(Block):
@@ -24,6 +25,7 @@ class VaeUlaEstimator(Block):
     users: int = Field(0, ge=0, description="users of a frame; 0: counted, at most eight")
     steps: int = Field(4, ge=0, description="Gauss-Newton steps through the decoder at most")
     checkpoint: str = Field("", description="path of a checkpoint of kind vae_ula; empty: the one that is shipped")
+    watch: str = Field("", description="file to follow: whenever it changes, its net replaces the one at hand")
     engine: Engine = Field("auto", description="what runs the net; auto: onnxruntime where it is installed, else torch")
 
     def start(self, field: StreamInfo) -> StreamInfo:
@@ -35,15 +37,39 @@ class VaeUlaEstimator(Block):
             came = f"{field.geometry.n_y} x {field.geometry.n_z}"
             raise PortMismatch(f"{where}: the array is {came}; wanted a uniform linear array along y, n_z = 1")
         self._geometry = field.geometry
-        names = ("users", "steps", "checkpoint", "engine")
-        self._estimator = VaeUla(
-            antennas=field.geometry.n_y,
-            spacing=field.geometry.spacing_y,
-            **{name: getattr(self, name) for name in names},
-        )
+        self._estimator, self._mark, self._refused = self._load(self.checkpoint), (0, 0), 0
         return describe_estimate(field, field.geometry, self._estimator.most)
 
-    def process(self, field: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Estimate the slots of a frame."""
-        found = self._estimator.estimate(np.moveaxis(field[..., 0], 1, 0))
-        return as_arrays(channels(found, self._geometry, self.steps))
+    def _load(self, checkpoint: str) -> VaeUla:
+        return VaeUla(
+            antennas=self._geometry.n_y,
+            spacing=self._geometry.spacing_y,
+            checkpoint=checkpoint,
+            **{name: getattr(self, name) for name in ("users", "steps", "engine")},
+        )
+
+    def _follow(self) -> None:
+        """Take up the file that is watched where it is another than before; a bad one is counted and passed over."""
+        try:
+            found = Path(self.watch).stat()
+        except OSError:
+            return  # nobody has published yet
+        mark = (found.st_ino, found.st_mtime_ns)
+        if mark == self._mark:
+            return
+        self._mark = mark
+        try:
+            self._estimator = self._load(self.watch)
+        except BadParam:
+            self._refused += 1
+
+    def process(self, field: NDArray[Any]) -> dict[str, NDArray[Any]] | Tagged:
+        """Estimate the slots of a frame; where a file is watched, tag them with the version of the net."""
+        if self.watch:
+            self._follow()
+        used = self._estimator
+        found = used.estimate(np.moveaxis(field[..., 0], 1, 0))
+        arrays = as_arrays(channels(found, self._geometry, self.steps))
+        if used.turn is not None:
+            arrays["channel"] = arrays["channel"] * used.turn[:, None]
+        return Tagged(arrays, {"model": used.version, "refused": self._refused}) if self.watch else arrays

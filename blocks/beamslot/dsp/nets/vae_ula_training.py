@@ -236,7 +236,7 @@ def _fit(config: Config, data: Data, progress: Progress) -> tuple[Weights, float
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     mean = 0.0
     for step in range(config.steps):
-        loss = _loss(built, *_batch(config, data, rng))
+        loss = loss_of(built, *_batch(config, data, rng))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -258,7 +258,8 @@ def _batch(config: Config, data: Data, rng: np.random.Generator) -> tuple[NDArra
     return read, targets(theta, data.mask[chosen], read.shape[-1], config.spacing)
 
 
-def _loss(built: Any, features: NDArray[np.float32], wanted: Targets) -> Any:
+def loss_of(built: Any, features: NDArray[np.float32], wanted: Targets) -> Any:
+    """Return the loss of a batch, a torch scalar: cross entropy of presences, Huber's of the offsets near users."""
     import torch
     from torch.nn import functional
 
