@@ -50,6 +50,19 @@ def operator_of(info: StreamInfo, where: str) -> tuple[Geometry, Operator]:
     return info.geometry, info.operator
 
 
+def line_of(info: StreamInfo, where: str) -> Geometry:
+    """Return the array of a stream, a uniform linear one along y.
+
+    raises PortMismatch when the stream does not say, or it is another
+    """
+    if info.geometry is None:
+        raise PortMismatch(f"{where}: the stream carries no array geometry; wanted that of a linear array")
+    if info.geometry.n_z != 1:
+        came = f"{info.geometry.n_y} x {info.geometry.n_z}"
+        raise PortMismatch(f"{where}: the array is {came}; wanted a uniform linear array along y, n_z = 1")
+    return info.geometry
+
+
 def describe_estimate(info: StreamInfo, geometry: Geometry, paths: int) -> StreamInfo:
     """Return the description of the estimates made from a stream of observations."""
     axes = {"user": info.axes["user"], "y": geometry.n_y, "z": geometry.n_z, "path": paths}

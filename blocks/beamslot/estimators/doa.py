@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from beamslot.dsp.doa.estimator import Doa, Method
-from beamslot.errors import PortMismatch
 from beamslot.frame import StreamInfo
-from beamslot.ports import ESTIMATE, FIELD_AXES, as_arrays, describe_estimate
+from beamslot.ports import ESTIMATE, FIELD_AXES, as_arrays, describe_estimate, line_of
 from beamslot.runtime import Block, In, Out
 
 
@@ -28,15 +27,10 @@ class DoaEstimator(Block):
 
     def start(self, field: StreamInfo) -> StreamInfo:
         """Take the array from the stream."""
-        where = f"{self.run.name}.field"
-        if field.geometry is None:
-            raise PortMismatch(f"{where}: the stream carries no array geometry; wanted that of a linear array")
-        if field.geometry.n_z != 1:
-            came = f"{field.geometry.n_y} x {field.geometry.n_z}"
-            raise PortMismatch(f"{where}: the array is {came}; wanted a uniform linear array along y, n_z = 1")
+        geometry = line_of(field, f"{self.run.name}.field")
         names = ("method", "users", "max_users", "steps", "subarray")
-        self._estimator = Doa(field.geometry, **{name: getattr(self, name) for name in names})
-        return describe_estimate(field, field.geometry, self._estimator.paths)
+        self._estimator = Doa(geometry, **{name: getattr(self, name) for name in names})
+        return describe_estimate(field, geometry, self._estimator.paths)
 
     def process(self, field: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Estimate the slots of a frame."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from beamslot.dsp.calibration import PhaseCalibrator
 from beamslot.errors import PortMismatch
 from beamslot.frame import Array, StreamInfo
-from beamslot.ports import FIELD_AXES
+from beamslot.ports import FIELD_AXES, line_of
 from beamslot.runtime import Block, In, Out
 
 
@@ -36,12 +36,9 @@ class PhaseCalibratorBlock(Block):
 
     def start(self, field: StreamInfo) -> dict[str, StreamInfo]:
         """Begin with phases of zero."""
-        geometry = field.geometry
-        if geometry is None or geometry.n_z != 1 or field.axes["user"] != 1:
-            found = "no array" if geometry is None else f"{geometry.n_y} x {geometry.n_z} antennas"
-            raise PortMismatch(
-                f"{self.run.name}.field: comes from {found} with user={field.axes['user']}; wanted a line (z=1), user=1"
-            )
+        geometry = line_of(field, f"{self.run.name}.field")
+        if field.axes["user"] != 1:
+            raise PortMismatch(f"{self.run.name}.field: comes with user = {field.axes['user']}; wanted user = 1")
         options = {name: getattr(self, name) for name in ("users", "steps", "memory")}
         self._calibrator = PhaseCalibrator(geometry.n_y, geometry.spacing_y, **options)
         return {"calibrated": field, "calibration": field}

@@ -12,7 +12,7 @@ from beamslot.dsp.nets.adaptation import Adapter, Calibrate, Settings, Verdict
 from beamslot.dsp.vae_ula import KIND
 from beamslot.errors import PortMismatch
 from beamslot.frame import Array, StreamInfo
-from beamslot.ports import FIELD_AXES
+from beamslot.ports import FIELD_AXES, line_of
 from beamslot.runtime import Block, In, Out, Tagged
 
 BATCH = 0
@@ -62,12 +62,9 @@ class VaeAdapter(Block):
 
     def start(self, field: StreamInfo) -> StreamInfo:
         """Begin from a checkpoint, and publish it; go on where only a description has changed."""
-        geometry = field.geometry
-        if geometry is None or geometry.n_z != 1 or field.axes["user"] != 1:
-            found = "no array" if geometry is None else f"{geometry.n_y} x {geometry.n_z} antennas"
-            raise PortMismatch(
-                f"{self.run.name}.field: comes from {found} with user={field.axes['user']}; wanted a line (z=1), user=1"
-            )
+        geometry = line_of(field, f"{self.run.name}.field")
+        if field.axes["user"] != 1:
+            raise PortMismatch(f"{self.run.name}.field: comes with user = {field.axes['user']}; wanted user = 1")
         names = ("steps", "learning_rate", "replay", "margin", "calibrate", "ring", "held", "hold_every", "memory")
         settings = Settings(**{name: getattr(self, name) for name in names}, seed=self.run.seed)
         loaded = checkpoints.load(self.checkpoint or checkpoints.shipped(KIND), KIND)

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from beamslot.dsp.nets.serve import Engine
 from beamslot.dsp.vae_ula import VaeUla, channels
-from beamslot.errors import BadParam, PortMismatch
+from beamslot.errors import BadParam
 from beamslot.frame import StreamInfo
-from beamslot.ports import ESTIMATE, FIELD_AXES, as_arrays, describe_estimate
+from beamslot.ports import ESTIMATE, FIELD_AXES, as_arrays, describe_estimate, line_of
 from beamslot.runtime import Block, In, Out, Tagged
 
 
@@ -30,15 +30,9 @@ class VaeUlaEstimator(Block):
 
     def start(self, field: StreamInfo) -> StreamInfo:
         """Load the net, and take the array from the stream."""
-        where = f"{self.run.name}.field"
-        if field.geometry is None:
-            raise PortMismatch(f"{where}: the stream carries no array geometry; wanted that of a linear array")
-        if field.geometry.n_z != 1:
-            came = f"{field.geometry.n_y} x {field.geometry.n_z}"
-            raise PortMismatch(f"{where}: the array is {came}; wanted a uniform linear array along y, n_z = 1")
-        self._geometry = field.geometry
+        self._geometry = line_of(field, f"{self.run.name}.field")
         self._estimator, self._mark, self._refused = self._load(self.checkpoint), (0, 0), 0
-        return describe_estimate(field, field.geometry, self._estimator.most)
+        return describe_estimate(field, self._geometry, self._estimator.most)
 
     def _load(self, checkpoint: str) -> VaeUla:
         return VaeUla(
