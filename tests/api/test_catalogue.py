@@ -1,5 +1,6 @@
 """The catalogue: every id is a block, and blocks of one's own come in by file, by class and by entry point."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -67,8 +68,8 @@ def test_every_block_file_stands_in_the_table():
         f"beamslot.{family}.{file.stem}"
         for family in ("sources", "beamformers", "estimators", "sinks")
         for file in (package / family).glob("*.py")
-        if "(Block)" in file.read_text()
-    }
+        if re.search(r"^class \w+\((Block|\w+Estimator)\):", file.read_text(), re.M)
+    } - {"beamslot.estimators.rf_estimator"}  # a base of others
     assert files == {target.partition(":")[0] for target in CATALOGUE.values()}
 
 
