@@ -1,7 +1,7 @@
 # beamslot: `make demo` and `make test` are all that a fresh machine needs; both set up .venv themselves.
 SHELL := /bin/bash
 PYTHON ?= python3
-GRAPH ?= flowgraphs/demo.yml
+GRAPH ?= flowgraphs/dual.yml
 ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
@@ -30,7 +30,7 @@ $(BIN)/python:
 needs = $(if $(shell grep -s 'id: $(1)' $(GRAPH)),.venv/stamp-$(2))
 NEEDS := $(or $(strip $(call needs,umi_source,umi) $(call needs,vae_,onnx)),.venv/stamp)
 
-demo: $(NEEDS)  ## run the main job, or GRAPH=flowgraphs/umi.yml
+demo: $(NEEDS)  ## run the main job, or GRAPH=flowgraphs/demo.yml, umi.yml, ...
 	$(BIN)/beamslot run $(GRAPH) $(ARGS)
 
 test: .venv/stamp-test  ## set up everything that tests need, and run them
