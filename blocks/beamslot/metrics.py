@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from beamslot.runtime import observe, rundir
 from beamslot.runtime.latency import PER_OCTAVE
-from beamslot.tables import judged
+from beamslot.tables import judged, judged_angles
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -62,7 +62,7 @@ class Collector:
 
     def collect(self) -> "Iterator[Metric]":
         """Yield every family, with what is known now."""
-        runs = [run for run in rundir.runs() if not self._wanted or self._wanted in (run["name"], str(run["pid"]))]
+        runs = observe.called(rundir.runs(), self._wanted)
         found = [look for run in runs if (look := observe.look(run)) is not None]
         yield from families(merged(values(look) for look in found))
 
@@ -133,10 +133,9 @@ def _judged(status: Mapping[str, Any], run: str) -> dict[str, dict[tuple[str, ..
         for name, one in estimates.items():
             made["beamslot_nmse_db"][run, sink, name] = one["nmse_db"]
         made["beamslot_nmse_crb_db"][run, sink] = bound
-        for name, one in results.items():
+        for name, one in judged_angles(results).items():
             for key, metric in kinds.items():
-                if isinstance(one, Mapping) and key in one and "total_rmse_deg" in one:
-                    made[metric][run, sink, name] = one[key]
+                made[metric][run, sink, name] = one[key]
     return {name: {labels: value for labels, value in rows.items() if value is not None} for name, rows in made.items()}
 
 

@@ -106,8 +106,7 @@ def parse(wanted: str, verb: str, runs: Sequence[Mapping[str, Any]] | None = Non
     runs = rundir.runs() if runs is None else runs
     name, _, port = wanted.rpartition(":")
     newest = observe.find(name, verb, runs)
-    fitting = [run for run in runs if not name or name in (run["name"], str(run["pid"]))]
-    having = [run for run in fitting if port in run["ports"]]
+    having = [run for run in observe.called(runs, name) if port in run["ports"]]
     if not having:
         advice = near(port, [*newest["ports"]])
         raise UnknownPort(

@@ -107,9 +107,9 @@ def _running(name: str) -> "tuple[Graph, dict[str, str]] | None":
     """Return the graph of a run of this name or pid, and the rates of its edges; None where a file is meant."""
     from beamslot import tables
     from beamslot.cli.ps import WHILE, looks
-    from beamslot.runtime import rundir
+    from beamslot.runtime import observe, rundir
 
-    if Path(name).exists() or not any(name in (run["name"], str(run["pid"])) for run in rundir.runs()):
+    if Path(name).exists() or not observe.called(rundir.runs(), name):
         return None
     (shown,) = [*looks(name, "graph", WHILE, 1)]
     if not shown:

@@ -83,6 +83,8 @@ def _look(wanted: str, verb: str) -> "dict[str, Look]":
 
 def plain(look: "Look", rates: "Rates") -> dict[str, Any]:
     """Return how a run stands as plain values: the run, its blocks, its edges."""
+    from beamslot.runtime.observe import made
+
     status, card = look.status, look.card
     return {
         "run": card["name"],
@@ -92,7 +94,7 @@ def plain(look: "Look", rates: "Rates") -> dict[str, Any]:
         "slots": status["slots"],
         "total": status["total"],
         "seconds": status["seconds"],
-        "slots_per_s": max((rates.slots[name] for name in _sources(status, rates)), default=0.0),
+        "slots_per_s": made(status, rates),
         "late_slots": status["late_slots"],
         "restarts": status["restarts"],
         "end_to_end": status["end_to_end"],
@@ -112,11 +114,6 @@ def plain(look: "Look", rates: "Rates") -> dict[str, Any]:
         "notes": status["notes"],
         "graph": card["blocks"],
     }
-
-
-def _sources(status: Mapping[str, Any], rates: "Rates") -> list[str]:
-    fed = {edge["edge"].split(" > ")[1].partition(".")[0] for edge in status["edges"]}
-    return [name for name in status["blocks"] if name not in fed and name in rates.slots]
 
 
 def _print(shown: Sequence[Mapping[str, Any]]) -> None:
@@ -158,12 +155,9 @@ def headline(run: Mapping[str, Any]) -> str:
 def sheet(run: Mapping[str, Any]) -> Any:
     """Return the blocks of a run as a table; drops are those on their way in."""
     from beamslot import tables
+    from beamslot.runtime.observe import drops_into
 
-    dropped: dict[str, dict[str, int]] = {}
-    for edge in run["edges"]:
-        into = dropped.setdefault(edge["edge"].split(" > ")[1].partition(".")[0], {})
-        for reason, count in edge["dropped"].items():
-            into[reason] = into.get(reason, 0) + count
+    dropped = drops_into(run)
     rows = [
         [
             name,

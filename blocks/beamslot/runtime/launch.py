@@ -550,24 +550,25 @@ class Supervisor:
     def _statuses(self) -> dict[str, dict[str, Any]]:
         return reports.by_block(self.graph, [(child.status, child.past, child.life) for child in self.children])
 
-    def _so_far(self) -> dict[str, Any]:
+    def _so_far(self, statuses: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         seconds = (self._ended or time.monotonic()) - self._started if self._started else 0.0
-        return {**reports.build(self.graph, self._statuses(), seconds), "restarts": self.restarts}
+        return {**reports.build(self.graph, statuses, seconds), "restarts": self.restarts}
 
     def _tell(self) -> None:
-        status = {**self._so_far(), "state": self.state, "notes": list(self.notes), "total": self.graph.slots}
+        statuses = self._statuses()
+        so_far = self._so_far(statuses)
+        status = {**so_far, "state": self.state, "notes": list(self.notes), "total": self.graph.slots}
         self.diary.accounts(status)
         self.watch(status)
-        self._publish(status)
+        self._publish(status, statuses)
 
-    def _publish(self, status: Mapping[str, Any]) -> None:
+    def _publish(self, status: Mapping[str, Any], statuses: Mapping[str, dict[str, Any]]) -> None:
         """Let others see how the run stands, and who its processes are."""
         processes = [
             {"process": child.name, "blocks": list(child.blocks), "pid": child.pid, "restarts": child.life}
             for child in self.children
             if child.alive
         ]
-        statuses = self._statuses()
         latency = {
             "calls": {name: list(one["process_time"]) for name, one in statuses.items()},
             "end_to_end": reports.end_to_end(statuses),
@@ -605,7 +606,7 @@ class Supervisor:
             child.record.close()
 
     def _final(self) -> dict[str, Any]:
-        report = self._so_far()
+        report = self._so_far(self._statuses())
         interrupted = self._interrupts > 0
         if interrupted or self.exit_code:
             _count_stopped(report["edges"])

@@ -60,12 +60,38 @@ def find(wanted: str, verb: str, runs: Sequence[Card] | None = None) -> Card:
     verb: who asks, for the message    raises PeerLost where there is none, saying which there are
     """
     runs = rundir.runs() if runs is None else runs
-    fitting = [run for run in runs if not wanted or wanted in (run["name"], str(run["pid"]))]
+    fitting = called(runs, wanted)
     if fitting:
         return fitting[-1]
     if not wanted or not runs:
         raise PeerLost(f"{verb}: {NOTHING_RUNS}")
     raise PeerLost(f"{verb}: no run is called {wanted!r}; there is {', '.join(run['name'] for run in runs)}")
+
+
+def called(runs: Sequence[Card], wanted: str) -> list[Card]:
+    """Return the runs of a name or pid, all of them where `wanted` is empty."""
+    return [run for run in runs if not wanted or wanted in (run["name"], str(run["pid"]))]
+
+
+def made(status: Mapping[str, Any], rates: "Rates") -> float:
+    """Return how many slots the sources make in a second."""
+    fed = {target_of(edge["edge"]) for edge in status["edges"]}
+    return max((rate for name, rate in rates.slots.items() if name not in fed), default=0.0)
+
+
+def drops_into(status: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Return what was dropped on the way into every block, by reason."""
+    found: dict[str, dict[str, int]] = {}
+    for edge in status.get("edges") or ():
+        into = found.setdefault(target_of(edge["edge"]), {})
+        for reason, count in edge["dropped"].items():
+            into[reason] = into.get(reason, 0) + count
+    return found
+
+
+def target_of(edge: str) -> str:
+    """Return the block that an edge, "block.port > block.port", ends at."""
+    return edge.split(" > ")[1].partition(".")[0]
 
 
 def usage(pid: int) -> Usage | None:

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from beamslot import tables
-from beamslot.runtime.observe import Rates
+from beamslot.runtime.observe import Rates, drops_into, made
 from beamslot.view import graph
 from beamslot.view.watch import ENDED, WAITING, Picture
 
@@ -29,16 +29,6 @@ def states(status: Mapping[str, Any], rates: Rates, state: str) -> dict[str, str
     if state == ENDED:
         return dict.fromkeys(blocks, ENDED)
     return {name: block["state"] if name in alive else DOWN for name, block in blocks.items()}
-
-
-def drops_into(status: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Return what was dropped on the way into every block, by reason."""
-    found: dict[str, dict[str, int]] = {}
-    for edge in status.get("edges") or ():
-        into = found.setdefault(edge["edge"].split(" > ")[1].partition(".")[0], {})
-        for reason, count in edge["dropped"].items():
-            into[reason] = into.get(reason, 0) + count
-    return found
 
 
 def headline(picture: Picture, token: str = "") -> str:
@@ -67,12 +57,6 @@ def headline(picture: Picture, token: str = "") -> str:
         links = " ".join(f'<a href="?{QUERY}={escape(o, quote=True)}{secret}">{escape(o)}</a>' for o in others)
         parts.append(f'<span class="figure"><small>also running</small><span>{links}</span></span>')
     return f'<div class="headline">{"".join(parts)}</div>'
-
-
-def made(status: Mapping[str, Any], rates: Rates) -> float:
-    """Return how many slots the sources make in a second."""
-    fed = {edge["edge"].split(" > ")[1].partition(".")[0] for edge in status["edges"]}
-    return max((rate for name, rate in rates.slots.items() if name not in fed), default=0.0)
 
 
 def _figure(name: str, value: str, warns: bool = False) -> str:
