@@ -1,8 +1,6 @@
 """The command line: what to make, with how many draws, where."""
 
 import argparse
-import difflib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -13,6 +11,7 @@ from rich.console import Console
 from paper_hbf import design, figures, report, runner, timing
 from paper_hbf.experiments import DESIGNS, EVERYTHING, QUICK, SWEEPS, VIEWS, Experiment, Plan, sweep
 from paper_hbf.methods import METHODS, absent
+from paper_hbf.options import names, three, too_small, unknown
 from paper_hbf.store import Store
 
 _EPILOG = """\
@@ -70,15 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _problems(arguments: argparse.Namespace) -> Iterable[str]:
-    for name in _wanted(arguments):
-        if name not in EVERYTHING:
-            near = difflib.get_close_matches(name, EVERYTHING, 1)
-            hint = f"did you mean {near[0]}?" if near else f"wanted some of {', '.join(EVERYTHING)}"
-            yield f"--only: there is no {name!r}; {hint}"
-    for name, least in (("draws", 2), ("slow_draws", 1), ("jobs", 1), ("seed", 0)):
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            yield f"--{name.replace('_', '-')} is {value}; wanted at least {least}"
+    yield from unknown(names(arguments.only, EVERYTHING), EVERYTHING)
+    yield from too_small(arguments, {"draws": 2, "slow_draws": 1, "jobs": 1, "seed": 0})
     if arguments.array and not _array(arguments.array):
         yield f"--array is {arguments.array!r}; wanted YxZxM with M dividing Z and Y at least 12, such as 64x72x12"
     if find_spec("matplotlib") is None:
@@ -86,14 +78,8 @@ def _problems(arguments: argparse.Namespace) -> Iterable[str]:
 
 
 def _array(text: str) -> tuple[int, int, int] | None:
-    if not re.fullmatch(r"\d+x\d+x\d+", text):
-        return None
-    n_y, n_z, m = (int(part) for part in text.split("x"))
+    n_y, n_z, m = three(text) or (0, 0, 0)
     return (n_y, n_z, m) if n_y >= 12 and m >= 1 and n_z >= m and n_z % m == 0 else None
-
-
-def _wanted(arguments: argparse.Namespace) -> list[str]:
-    return [name.strip() for name in arguments.only.split(",")] if arguments.only else list(EVERYTHING)
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -110,7 +96,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _make(arguments: argparse.Namespace, plan: Plan, console: Console) -> None:
-    wanted, store, folder = _wanted(arguments), Store(arguments.out), arguments.out
+    wanted = names(arguments.only, EVERYTHING)
+    store, folder = Store(arguments.out), arguments.out
     for name, why in absent().items():
         console.print(f"{METHODS[name].label} is left out: {why}", highlight=False, markup=False, soft_wrap=True)
     written = figures.designs([name for name in DESIGNS if name in wanted], plan, store, folder)
@@ -132,11 +119,11 @@ def _sweeps(
     wanted: Sequence[str], arguments: argparse.Namespace, plan: Plan, store: Store, console: Console
 ) -> list[Path]:
     seen = [name for name in VIEWS if name in wanted]
-    names = [name for name in SWEEPS if name in wanted or (seen and name == "fig10")]
-    if not names:
+    sweeps = [name for name in SWEEPS if name in wanted or (seen and name == "fig10")]
+    if not sweeps:
         return []
-    found = design.pattern(plan, store) if set(names) - {"groups", "compression"} else ()
-    experiments = {name: sweep(name, plan, found) for name in names}
+    found = design.pattern(plan, store) if set(sweeps) - {"groups", "compression"} else ()
+    experiments = {name: sweep(name, plan, found) for name in sweeps}
     cells = [cell for experiment in experiments.values() for cell in experiment.cells(plan)]
     runner.run(store, cells, arguments.jobs, console)
     written: list[Path] = []

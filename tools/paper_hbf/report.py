@@ -54,12 +54,16 @@ def write_csv(
     folder: Path, name: str, plan: Plan, rows: Iterable[Mapping[str, Any]], notes: Sequence[str] = ()
 ) -> Path:
     """Write rows of the same keys."""
-    table, path = list(rows), folder / f"{name}.csv"
-    text = io.StringIO()
+    return write_table(folder / f"{name}.csv", header(name, plan, notes), rows)
+
+
+def write_table(path: Path, head: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write rows of the same keys below a head of comments; return the path."""
+    table, text = list(rows), io.StringIO()
     writer = csv.DictWriter(text, list(table[0]) if table else ["nothing"], lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _text(value) for key, value in row.items()} for row in table)
-    path.write_text(header(name, plan, notes) + text.getvalue(), encoding="utf-8")
+    path.write_text(head + text.getvalue(), encoding="utf-8")
     return path
 
 

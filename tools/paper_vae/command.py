@@ -1,8 +1,6 @@
 """The command line: what to make, with how many frames and which budget, where."""
 
 import argparse
-import difflib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -11,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from beamslot.errors import BeamslotError
+from paper_hbf.options import names, three, too_small, unknown
 from paper_hbf.store import Store
 from paper_vae import figures, report, runner
 from paper_vae.experiments import CONFIGS, EVERYTHING, LANDSCAPES, QUICK, SWEEPS, Plan, sweep
@@ -87,15 +86,8 @@ def _configs() -> list[str]:
 
 
 def _problems(arguments: argparse.Namespace) -> Iterable[str]:
-    for name in _wanted(arguments):
-        if name not in EVERYTHING:
-            near = difflib.get_close_matches(name, EVERYTHING, 1)
-            hint = f"did you mean {near[0]}?" if near else f"wanted some of {', '.join(EVERYTHING)}"
-            yield f"--only: there is no {name!r}; {hint}"
-    for name, least in (("frames", 2), ("jobs", 1), ("seed", 0)):
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            yield f"--{name} is {value}; wanted at least {least}"
+    yield from unknown(names(arguments.only, EVERYTHING), EVERYTHING)
+    yield from too_small(arguments, {"frames": 2, "jobs": 1, "seed": 0})
     for name in ("snrs", "net_snrs"):
         if (text := getattr(arguments, name)) is not None and _numbers(text) is None:
             yield f"--{name.replace('_', '-')} is {text!r}; wanted decibels with commas between, such as -10,0,10"
@@ -118,9 +110,7 @@ def _numbers(text: str) -> tuple[float, ...] | None:
 
 
 def _array(text: str) -> tuple[int, int, int] | None:
-    if not re.fullmatch(r"\d+x\d+x\d+", text):
-        return None
-    antennas, users, snapshots = (int(part) for part in text.split("x"))
+    antennas, users, snapshots = three(text) or (0, 0, 0)
     return (antennas, users, snapshots) if antennas >= 8 and 1 <= users < antennas / 2 and snapshots else None
 
 
@@ -129,10 +119,6 @@ def _training(name: str) -> Path:
     if path.exists() or path.name != name:
         return path
     return own if own.exists() else CONFIGS.parent.parent / "train_vae" / "configs" / name
-
-
-def _wanted(arguments: argparse.Namespace) -> list[str]:
-    return [name.strip() for name in arguments.only.split(",")] if arguments.only else list(EVERYTHING)
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -150,7 +136,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _make(arguments: argparse.Namespace, plan: Plan, console: Console) -> None:
-    wanted, folder = _wanted(arguments), arguments.out
+    wanted, folder = names(arguments.only, EVERYTHING), arguments.out
     store = Store(folder)
     written = figures.landscapes([name for name in LANDSCAPES if name in wanted], plan, folder)
     experiments = [one for name in SWEEPS if name in wanted for one in sweep(name, plan)]

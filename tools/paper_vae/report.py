@@ -1,8 +1,5 @@
 """Heads of CSV and captions of PNG: definitions, budgets, seed and versions in each file."""
 
-import csv
-import io
-import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
@@ -10,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paper_hbf.report import versions as common_versions
+from paper_hbf.report import write_table
 from paper_vae.experiments import EVERYTHING, LANDSCAPES, SUMMARY, Plan
 
 DEFINITIONS = (
@@ -67,19 +65,7 @@ def write_csv(
     folder: Path, name: str, plan: Plan, rows: Iterable[Mapping[str, Any]], notes: Sequence[str] = ()
 ) -> Path:
     """Write rows of the same keys."""
-    table, path = list(rows), folder / f"{name}.csv"
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]) if table else ["nothing"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _text(value) for key, value in row.items()} for row in table)
-    path.write_text(header(name, plan, notes) + text.getvalue(), encoding="utf-8")
-    return path
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return str(value)
+    return write_table(folder / f"{name}.csv", header(name, plan, notes), rows)
 
 
 def _reduced(plan: Plan, name: str) -> str:

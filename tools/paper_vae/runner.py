@@ -1,19 +1,15 @@
 """Works through trainings and cells in several processes; only this process writes cells, one at a time."""
 
 import json
-import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from paper_hbf.methods import fingerprint
+from paper_hbf.runner import told
 from paper_hbf.store import Store
 from paper_vae.experiments import Experiment, Plan
 from paper_vae.measures import Values, measure
@@ -95,9 +91,9 @@ def run(store: Store, experiments: Iterable[Experiment], plan: Plan, jobs: int, 
     ]
     missing = list({cell.key: cell for cell in wanted if _kept(store, cell) is None}.values())
     for stage in _trainings(missing, plan, folder):
-        for _ in _told(stage, jobs, "trainings", console):
+        for _ in told(stage, _compute, jobs, "trainings", console):
             pass
-    for cell, values in _told(missing, jobs, "cells", console):
+    for cell, values in told(missing, _compute, jobs, "cells", console):
         store.put(cell.key, values)
 
 
@@ -117,45 +113,6 @@ def _trainings(missing: Sequence[Cell], plan: Plan, folder: Path) -> list[list[T
     return [list(stage.values()) for stage in stages]
 
 
-def _told(tasks: Sequence[Any], jobs: int, what: str, console: Console) -> Iterator[tuple[Any, Any]]:
-    """Yield tasks with their results, and tell how far it is."""
-    if not tasks:
-        return
-    if not console.is_terminal:
-        for done, each in enumerate(_computed(tasks, jobs), 1):
-            yield each
-            if done * 10 // len(tasks) > (done - 1) * 10 // len(tasks):
-                console.print(f"{done} of {len(tasks)} {what}")
-        return
-    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*bar, TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task(what, total=len(tasks))
-        for each in _computed(tasks, jobs):
-            yield each
-            progress.advance(task)
-
-
-def _computed(tasks: Sequence[Any], jobs: int) -> Iterator[tuple[Any, Any]]:
-    if jobs == 1:
-        yield from ((task, _compute(task)) for task in tasks)
-        return
-    # Started anew, not forked: threads of this process would be copied half. The parent's niceness is inherited.
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_begin) as pool:
-        waiting = {pool.submit(_compute, task): task for task in tasks}
-        try:
-            while waiting:
-                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    yield waiting.pop(done), done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def _compute(task: Any) -> Any:
     compute: Callable[[], Any] = task.compute
     return compute()
-
-
-def _begin() -> None:
-    """One thread a process; Ctrl-C is for the parent, which throws away what was begun and not saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
