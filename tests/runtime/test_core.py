@@ -369,7 +369,11 @@ def test_a_window_gives_up_what_it_holds_when_the_description_changes_and_only_t
     core = core_of(Windowed())
     feed(core, Describe("s", info(2)), frame(0, 3), Describe("s", info(2)))
     assert spans(feed(core, frame(3, 2))) == [(0, 4)]
-    assert spans(feed(core, Describe("s", info(3)), frame(5, 4, y=3))) == [(4, 5, "description changed"), (5, 9)]
+    assert spans(feed(core, Describe("s", info(3)), frame(5, 7, y=3))) == [
+        (4, 5, "description changed"),
+        (5, 8, "window filling"),
+        (8, 12),
+    ]
 
 
 def test_a_description_that_does_not_fit_names_the_edge() -> None:
@@ -423,17 +427,18 @@ def test_the_slots_asked_for_are_those_of_the_arrays_and_the_output_is_named_by_
     assert [(item.first, item.end) for item in items if isinstance(item, Frame)] == [(3, 5), (5, 7), (7, 9)]
 
 
-def test_a_hole_interrupts_a_window_which_fills_anew() -> None:
+def test_a_hole_interrupts_a_window_which_fills_anew_from_a_multiple_of_its_hop() -> None:
     core = core_of(Windowed(size=4, step=2), lambda x, _: x[-2:])
-    items = feed(core, Describe("s", info()), frame(0, 5), Gap(5, 2, "late"), frame(7, 4), Eos(11))
+    items = feed(core, Describe("s", info()), frame(0, 5), Gap(5, 2, "late"), frame(7, 5), Eos(12))
     assert spans(items) == [
         (0, 2, "window filling"),
         (2, 4),
         (4, 5, "window interrupted"),
         (5, 7, "late"),
-        (7, 9, "window filling"),
-        (9, 11),
-        11,
+        (7, 8, "window filling"),
+        (8, 10, "window filling"),
+        (10, 12),
+        12,
     ]
 
 

@@ -45,7 +45,8 @@ def letters(made: Stream) -> str:
         ("..........", 4, 1, "fff......."),
         ("..........", 5, 3, "ff......ii"),
         ("...", 4, 2, "iii"),
-        ("....x.....x..", 4, 4, "....x....ixii"),
+        ("....x.....x..", 4, 4, "....xfffiixfi"),
+        ("x....x.......", 3, 2, "xff..xf......"),
         ("..........", 1, 1, ".........."),
     ],
 )
@@ -183,20 +184,15 @@ def test_the_model_knows_who_may_end_before_its_inputs_do() -> None:
     assert not early & {"Ledger", "Keeper", "PairLedger", "PairKeeper"}
 
 
-@pytest.mark.parametrize("first", range(0, 40, 20))
+@pytest.mark.parametrize("first", range(0, 200, 20))
 def test_random_graphs_deliver_what_the_model_says(first: int, runs: Runner) -> None:
-    """A graph that goes wrong is run again, and shown either way.
-
-    What goes wrong three times, or three of twenty, fails. Races that are rarer than that are looked for by the
-    thousands of graphs of `make soak`, none of which is run again.
-    """
+    """A graph that is not over in time, as on a machine with too much to do, is run again, alone."""
     drafts = [draw(seed) for seed in range(first, first + 20)]
     wrong = run_all(runs, drafts)
-    print("\n\n".join(wrong))
-    assert len(wrong) < 3, "\n\n".join(["", *wrong])
-    for _ in range(2):
-        wrong = run_all(runs, [draft for draft in drafts if any(f"seed {draft.seed}:" in text for text in wrong)])
-        print("\n\n".join(wrong))
+    slow = [text for text in wrong if "! is not over after" in text]
+    again = [draft for draft in drafts if any(f"seed {draft.seed}:" in text for text in slow)]
+    assert len(again) < 5, "\n\n".join(["", *slow])
+    wrong = [text for text in wrong if text not in slow] + run_all(runs, again, at_once=1)
     assert not wrong, "\n\n".join(["", *wrong])
 
 

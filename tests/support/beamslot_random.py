@@ -448,8 +448,9 @@ def window(stream: Stream, size: int, hop: int) -> Stream:
         return stream.with_fates(fate | broken if "" in fate else fate for fate in stream.fates)
     fates = list(stream.fates)
     for first, end in _runs(stream):
-        calls = max(0, (end - first - size) // hop + 1)
-        begin, stop = (first + size - hop, first + size + (calls - 1) * hop) if calls else (first, first)
+        at = min(end, next(slot for slot in itertools.count(first) if slot % hop == 0))
+        calls = max(0, (end - at - size) // hop + 1)
+        begin, stop = (at + size - hop, at + size + (calls - 1) * hop) if calls else (at, at)
         rest = "window incomplete" if end == len(fates) else "window interrupted"
         fates[first:begin] = [frozenset({"window filling"})] * (begin - first)
         fates[stop:end] = [frozenset({rest})] * (end - stop)
@@ -506,7 +507,8 @@ class Model:
     """What every reader of a graph must find.
 
     edges: by edge, the stream as it comes to its end    seen: by block, what it sees, its inputs joined
-    early: blocks that may end before their inputs do, because nobody wants more
+    early: blocks that may end before their inputs do, because nobody wants more: all readers end early, or, where
+        blocks are started again, one does, as the others may have had everything by then
     """
 
     def __init__(self, drawn: Graph) -> None:
@@ -527,7 +529,7 @@ class Model:
             readers = [edge.target for edge in drawn.edges if edge.source == name]
             block = drawn.blocks[name].build()
             if (isinstance(block, Cut) and head_ends(self.seen[name], block.slots)) or (
-                readers and self.early.issuperset(readers)
+                readers and (any if restarts else all)(reader in self.early for reader in readers)
             ):
                 self.early.add(name)
 

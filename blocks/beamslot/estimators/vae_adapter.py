@@ -25,7 +25,7 @@ class VaeAdapter(Block):
     It publishes into a file, which a `vae_ula` that watches it takes up between two frames; at the start that is the
     net it begins from. It takes what time it needs, so give it a process and a lossy edge (policy: drop_oldest or
     latest) of its own; frames that it misses are frames that it does not learn from. A frame is `snapshots` slots of
-    one draw: gaps between slots must be of whole frames (a `burst` of the run that is a multiple of `snapshots`).
+    one draw, and begins at a multiple of it; one that lost a slot is passed over.
     """
 
     field = In(FIELD_AXES, np.complex64, unit="sqrt(W)", window="snapshots")

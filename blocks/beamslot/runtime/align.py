@@ -24,6 +24,7 @@ class Slab:
     """The same slots of all inputs of a join, ready for a call.
 
     captured: when the newest slot was, of the oldest input [ns]    whole: by input, the arrays without a slot axis
+    frame: as it came, where the join has one input
     """
 
     first: int
@@ -31,16 +32,21 @@ class Slab:
     arrays: Sequence[Arrays]
     captured: int
     whole: Sequence[frozenset[str]]
+    frame: Frame | None = None
 
 
 @dataclass(slots=True)
 class Hole:
-    """Slots that will not be processed, and how many of each input's data had to be let go for it."""
+    """Slots that will not be processed, and how many of each input's data had to be let go for it.
+
+    gap: as it came, where the join has one input
+    """
 
     first: int
     end: int
     reason: str
     unmatched: Sequence[int]
+    gap: Gap | None = None
 
 
 class Queue:
@@ -148,9 +154,9 @@ class Join:
             return 0, item
         queue.items.popleft()
         if type(item) is Frame:
-            return Slab(item.first, item.first + item.count, (item.arrays,), item.captured, (queue.whole,))
+            return Slab(item.first, item.first + item.count, (item.arrays,), item.captured, (queue.whole,), item)
         if isinstance(item, Gap):
-            return Hole(item.first, item.end, item.reason, (0,))
+            return Hole(item.first, item.end, item.reason, (0,), item)
         return item if isinstance(item, Eos) else None
 
     def _end(self) -> Eos:
@@ -181,7 +187,10 @@ class Join:
 
 
 class Window:
-    """Collects aligned slots until a call has `size` of them, then moves on by `hop`."""
+    """Collects aligned slots until a call has `size` of them, then moves on by `hop`; begins at multiples of `hop`.
+
+    So the windows are the same ones whatever was lost before them: where hop = size, the frames of a frame structure.
+    """
 
     def __init__(self, size: int, hop: int) -> None:
         if not 1 <= hop <= size:
@@ -207,7 +216,7 @@ class Window:
     def push(self, slab: Slab) -> None:
         """Append aligned slots; they follow on those held."""
         if not self._held:
-            self._first = self._named = slab.first
+            self._named, self._first = slab.first, slab.first + -slab.first % self.hop
             if self._resumed is not None and self._resumed[0] == slab.first:
                 self._named = self._resumed[1]
             self._resumed = None
@@ -215,7 +224,12 @@ class Window:
         self._end = slab.end
 
     def pop(self) -> tuple[Slab, int] | Hole | None:
-        """Return the next full window and the slot from which its output is named; first, the lead-in as a hole."""
+        """Return the next full window and the slot from which its output is named; first, the lead-in as holes."""
+        if self._held and self._named < self._first:  # no window begins here, and a graph may wait for these slots
+            hole = Hole(self._named, min(self._first, self._end), "window filling", ())
+            self._named = hole.end
+            self._drop(self._first)
+            return hole
         if not self._held or self._end - self._first < self.size:
             return None
         fresh = self._first + self.size - self.hop
