@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from beamslot.errors import BadParam, UnknownPort
-from beamslot.runtime import observe, rundir
+from beamslot.runtime import observe, rundir, steering
 from beamslot.runtime.graph import near
 
 if TYPE_CHECKING:
@@ -73,6 +73,49 @@ class AttachedRun:
         """How the run stands: the keys of a report, and state, notes, processes; empty when it is over."""
         seen = observe.look(self.card)
         return dict(seen.status) if seen else {}
+
+    def ask(self, do: str, **fields: Any) -> dict[str, Any]:
+        """Ask the run for something: "get", "set", "pause", "resume", "restart", "stop"; return its answer.
+
+        raises PeerLost where it does not answer; what it refuses as BadParam or UnknownBlock
+        """
+        return steering.ask(self.card, {"do": do, **fields})
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what may change while it runs: parameters by block, each with value, unit, limits and meaning.
+
+        returns slot, pace, parameters, timeline: the changes so far
+        """
+        return self.ask("get")
+
+    def change(self, block: str, values: Mapping[str, Any], at: int | None = None) -> int:
+        """Change parameters of a block and return the slot from which on they hold.
+
+        block: its name; empty for `pace`, which is of the run    at: not before this slot
+        raises BadParam with the reason where a value cannot be; then nothing is changed
+        """
+        return self.ask("set", block=block, values=dict(values), at=at)["slot"]
+
+    def set(self, path: str, value: Any, at: int | None = None) -> int:
+        """Change one parameter, "block.key" or "pace", and return the slot from which on it holds."""
+        block, dot, key = path.partition(".")
+        return self.change(block if dot else "", {key if dot else block: value}, at)
+
+    def pause(self) -> None:
+        """Let the sources make no more slots."""
+        self.ask("pause")
+
+    def resume(self) -> None:
+        """Let them go on."""
+        self.ask("resume")
+
+    def restart(self, block: str) -> None:
+        """Start the process of a block again; no slot is lost."""
+        self.ask("restart", block=block)
+
+    def stop(self, now: bool = False) -> None:
+        """End the run when what is under way is done, or at once."""
+        self.ask("stop", now=now)
 
     def tap(self, port: str, *, silence: float = SILENCE) -> Iterator[Tapped]:
         """Yield the frames of an output port from now on, those that this reader keeps up with, until the stream ends.

@@ -24,6 +24,10 @@ LEGEND = (
     "end to end: from the capture of a slot (when it was due, where the run is paced) to the sink, per frame; "
     "at pace max mostly queueing"
 )
+COVERED = ("0.5", "0.9", "0.95")
+"""Levels of the intervals whose coverage `quality_sink` tells."""
+LOUDEST = 3
+"""Chains in alarm that are named."""
 NOTES = 12
 """Newest notes that stand under the tables."""
 
@@ -113,6 +117,9 @@ def block_sheet(report: Report) -> Sheet:
     ]
     if report.get("end_to_end"):
         rows.append(["end to end", "", "", "", *_latency(report["end_to_end"]), "", "", ""])
+    paths = report.get("paths") or ()
+    if len({str(path.get("p50_us")) for path in paths}) > 1:  # paths that meet in one call took the same
+        rows += [[f"  {' > '.join(path['path'])}", "", "", "", *_latency(path), "", "", ""] for path in paths]
     heads = ("block", "?state", "?replicas", "slots", "p50 per call", "p95 per call", "p99 per call")
     return Sheet(BLOCKS, (*heads, "?cut short", "?restarts", "?refused"), rows)
 
@@ -186,22 +193,140 @@ def sink_sheets(report: Report) -> list[Sheet]:
     """Return what each sink judged: its estimates beside the bound, then its other values."""
     sheets: list[Sheet] = []
     others: list[list[str]] = []
+    alarms: list[list[str]] = []
     for name, results in (report.get("sinks") or {}).items():
+        if is_alarm(results):
+            alarms.append([name, *_alarm(results)])
+            continue
         estimates, bound = judged(results)
         if estimates:
             sheets.append(_estimates(name, estimates, bound))
         if angles := judged_angles(results):
             sheets.append(_angles(name, angles, results.get(BOUND) or {}))
-        rest = {key: value for key, value in results.items() if key not in {*estimates, *angles, BOUND}}
+        if pairs := judged_pairs(results):
+            sheets.append(_pairs(name, pairs))
+        if qualities := judged_quality(results):
+            sheets += _qualities(name, qualities)
+        rest = {key: v for key, v in results.items() if key not in {*estimates, *angles, *pairs, *qualities, BOUND}}
         others += [[name, key, _plain(value)] for key, value in rest.items()]
-    return [*sheets, Sheet("Sinks", ("sink", "", "value"), others, left=2)]
+    heads = ("alarm", "now", "how near", "alarms", "newest", "?chains", "slots", "?not finite")
+    return [*sheets, Sheet("Drift", heads, alarms), Sheet("Sinks", ("sink", "", "value"), others, left=2)]
+
+
+def is_alarm(results: Mapping[str, Any]) -> bool:
+    """Return whether results are those of a drift alarm."""
+    return {"alarm", "alarms", "learning"} <= results.keys()
+
+
+def _alarm(results: Mapping[str, Any]) -> list[str]:
+    states = {1: "above", -1: "below", 0: "learning" if results["learning"] else "within"}
+    loud = [f"{column}.{chain}" for column, chain in results.get("chains") or ()]
+    chains = " ".join(loud[:LOUDEST]) + (f" and {len(loud) - LOUDEST}" if len(loud) > LOUDEST else "")
+    raised = [number(results["level"]), number(results["alarms"]), number(results.get("since"))]
+    slots = [number(results.get("slots")), number(results.get("not_finite") or 0)]
+    return [states[results["alarm"]], *raised, chains, *slots]
+
+
+def judged_pairs(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what a sink says of pairs of estimates on the same slots, by name: whatever has a difference in dB."""
+    return {name: one for name, one in results.items() if isinstance(one, Mapping) and "difference_db" in one}
+
+
+def _pairs(name: str, pairs: Mapping[str, Mapping[str, Any]]) -> Sheet:
+    rows = [
+        [
+            pair,
+            number(one["difference_db"]),
+            _interval(one["ci95_db"]),
+            number(one["by_draw_db"]),
+            percent(one["better_share"]),
+            number(one["draws"]),
+        ]
+        for pair, one in pairs.items()
+    ]
+    heads = ("pair", "difference", "95 %", "by draw", "better [%]", "draws")
+    return Sheet(f"{name}: NMSE on the same slots [dB]", heads, rows)
+
+
+def judged_quality(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what a sink says of each estimate beside its error, by name: whatever has a share that converged."""
+    return {name: one for name, one in results.items() if isinstance(one, Mapping) and "converged_share" in one}
+
+
+def _qualities(name: str, estimates: Mapping[str, Mapping[str, Any]]) -> list[Sheet]:
+    """Whether bound and stated errors hold, what is left in the residuals, and how the estimates came about."""
+    return [
+        Sheet(
+            f"{name}: NMSE over the bound, and over what is stated [dB]",
+            ("estimate", "over CRB", "95 %", "stated", "over stated", "95 %"),
+            [
+                [
+                    estimate,
+                    number(one.get("over_crb_db")),
+                    _interval(one.get("over_crb_ci95_db")),
+                    number(one.get("stated_nmse_db")),
+                    number(one.get("error_to_stated_db")),
+                    _interval(one.get("error_to_stated_ci95_db")),
+                ]
+                for estimate, one in estimates.items()
+            ],
+        ),
+        Sheet(
+            f"{name}: slots within stated intervals; strongest path",
+            ("estimate", *(f"{100 * float(level):g} % [%]" for level in COVERED), "found [%]", "off [deg]"),
+            [
+                [
+                    estimate,
+                    *(percent((one.get("coverage") or {}).get(level)) for level in COVERED),
+                    percent(one.get("strongest_found_share")),
+                    number(one.get("strongest_rmse_deg"), 4),
+                ]
+                for estimate, one in estimates.items()
+            ],
+        ),
+        Sheet(
+            f"{name}: residual over noise [dB]; correlation of neighbours",
+            ("estimate", "energy", "95 %", "plausible [%]", "white [%]", "columns", "chains"),
+            [
+                [
+                    estimate,
+                    number(one.get("residual_to_noise_db"), 3),
+                    _interval(one.get("residual_to_noise_ci95_db"), 3),
+                    percent(one.get("plausible_share")),
+                    percent(one.get("white_share")),
+                    number(one.get("column_lag"), 4),
+                    number(one.get("chain_lag"), 4),
+                ]
+                for estimate, one in estimates.items()
+            ],
+        ),
+        Sheet(
+            f"{name}: effort",
+            ("estimate", "iterations", "paths", "converged [%]", "slots", "?not finite"),
+            [
+                [
+                    estimate,
+                    number(one["iterations"]),
+                    number(one["paths"]),
+                    percent(one["converged_share"]),
+                    number(one["slots"]),
+                    number(one.get("not_finite") or 0),
+                ]
+                for estimate, one in estimates.items()
+            ],
+        ),
+    ]
+
+
+def _interval(ends: Sequence[float | None] | None, digits: int = 2) -> str:
+    low, high = ends or (None, None)
+    return NONE if low is None and high is None else f"{number(low, digits)} .. {number(high, digits)}"
 
 
 def _estimates(name: str, estimates: Mapping[str, Mapping[str, Any]], bound: float | None) -> Sheet:
     rows: list[list[str]] = []
     for estimate, one in estimates.items():
-        low, high = one.get("ci95_db") or (None, None)
-        interval = NONE if low is None and high is None else f"{number(low)} .. {number(high)}"
+        interval = _interval(one.get("ci95_db"))
         rows.append([estimate, number(one["nmse_db"]), interval, number(one.get("draws")), number(bound)])
     return Sheet(f"{name}: NMSE", ("estimate", "NMSE [dB]", "95 % [dB]", "draws", "CRB [dB]"), rows)
 

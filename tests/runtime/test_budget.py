@@ -106,7 +106,7 @@ def test_a_budget_is_spent_from_its_time_on_and_remembers_that_it_said_so(now: N
 
 def test_iterations_go_on_until_the_deadline_and_the_frame_says_that_they_were_cut_short(now: Now) -> None:
     core = core_of(Iterate(most=8).use(now), 5e-3)
-    assert told(feed(core, frame(0))) == [(0, [5], {"deadline": True})]
+    assert told(feed(core, frame(0))) == [(0, [5], {"deadline": True, "asked": 5})]
 
 
 def test_who_is_done_in_time_is_not_cut_short(now: Now) -> None:
@@ -117,19 +117,19 @@ def test_who_is_done_in_time_is_not_cut_short(now: Now) -> None:
 def test_time_that_a_slot_has_lost_in_queues_counts(now: Now) -> None:
     core = core_of(Iterate(most=8).use(now), 5e-3)
     slots = [frame(0, captured=ORIGIN - 2 * MS), frame(1, captured=ORIGIN + 99 * MS)]
-    assert told(feed(core, *slots)) == [(0, [3], {"deadline": True}), (1, [8], {})]
+    assert told(feed(core, *slots)) == [(0, [3], {"deadline": True, "asked": 3}), (1, [8], {})]
 
 
 def test_late_slots_get_one_iteration_each_and_all_of_them_come(now: Now) -> None:
     core = core_of(Iterate().use(now), 1e-3)
     late = [frame(slot, captured=0) for slot in range(5)]
-    assert told(feed(core, *late, Eos(5))) == [(slot, [1], {"deadline": True}) for slot in range(5)]
+    assert told(feed(core, *late, Eos(5))) == [(slot, [1], {"deadline": True, "asked": 1}) for slot in range(5)]
     assert core.ended
 
 
 def test_the_slots_of_a_call_share_their_budget(now: Now) -> None:
     core = core_of(Iterate(most=4).use(now), 6e-3)
-    assert told(feed(core, frame(0, 4))) == [(0, [4, 2, 1, 1], {"deadline": True})]
+    assert told(feed(core, frame(0, 4))) == [(0, [4, 2, 1, 1], {"deadline": True, "asked": 6})]
 
 
 def test_without_a_deadline_there_is_no_budget(now: Now) -> None:
@@ -194,7 +194,7 @@ class Tock(Block):
 
 def test_a_source_may_have_a_deadline_too() -> None:
     cut = run_block(Ticks(), slots=3, deadline=0.0)
-    assert [item.tags for _, item in cut.items if isinstance(item, Frame)] == [{"deadline": True}] * 3
+    assert [item.tags for _, item in cut.items if isinstance(item, Frame)] == [{"deadline": True, "asked": 1}] * 3
     assert run_block(Ticks(), slots=3)["ticks"].tolist() == cut["ticks"].tolist() == [0, 1, 2]
     assert run_block(Tock(), slots=2, deadline=0.0)["ticks"].tolist() == [1, 1]
     assert run_block(Tock(), slots=2)["ticks"].tolist() == [0, 0]
@@ -230,7 +230,7 @@ def test_tags_are_kept_as_plain_values_of_their_own() -> None:
 
 
 def test_the_tags_of_block_and_runtime_stand_together() -> None:
-    late = {"deadline": True}
+    late = {"deadline": True, "asked": 1}
     assert tags_of(lambda x: Tagged(x, {"rounds": 1}), lambda x: x, deadline=0.0) == [{"rounds": 1, **late}, late]
     assert tags_of(lambda x: Tagged(x, {"deadline": "mine"}), deadline=0.0) == [late]
 
@@ -246,8 +246,8 @@ def test_the_first_frame_after_a_cold_restart_has_all_three() -> None:
     core = core_of(Cold().use(lambda x: Tagged(x, {"rounds": 1}), lambda x: Tagged(x, {"rounds": 2})), 0.0, resumed)
     items = feed(core, frame(4), frame(5))
     assert [item.tags for item in items] == [
-        {"restarted": True, "rounds": 1, "deadline": True},
-        {"rounds": 2, "deadline": True},
+        {"restarted": True, "rounds": 1, "deadline": True, "asked": 1},
+        {"rounds": 2, "deadline": True, "asked": 1},
     ]
 
 

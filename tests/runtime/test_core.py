@@ -14,9 +14,9 @@ from pydantic import Field
 
 from beamslot.errors import BlockFailed, PortMismatch, ShapeError
 from beamslot.frame import Array, Describe, Eos, Frame, Gap, Operator, StreamInfo
-from beamslot.runtime import record
+from beamslot.runtime import End, record
 from beamslot.runtime.block import Block, In, Out, RunContext
-from beamslot.runtime.core import Core, End, Input, Resumed
+from beamslot.runtime.core import Core, Input, Resumed
 from beamslot.runtime.graph import Graph
 from beamslot.runtime.place import END, Place, Standing
 from beamslot.runtime.resume import Going, resume

@@ -105,7 +105,9 @@ def _port(port: "Port") -> dict[str, Any]:
 
 
 def parameters(kind: "type[Block]") -> list[dict[str, Any]]:
-    """Return name, type, range, default, unit and description of each parameter of a block."""
+    """Return name, type, range, default, unit, description, and whether it may change in a run, of each parameter."""
+    from beamslot.runtime.parameters import is_live
+
     schema = kind.model_json_schema()
     shared = schema.get("$defs", {})
     found: list[dict[str, Any]] = []
@@ -117,6 +119,7 @@ def parameters(kind: "type[Block]") -> list[dict[str, Any]]:
             "type": type_text(declared, shared),
             "range": range_text(declared),
             "required": required,
+            "live": is_live(field),
             "default": None if required else to_plain(field.get_default(call_default_factory=True)),
             "unit": declared.get("unit", ""),
             "description": declared.get("description", ""),
@@ -190,11 +193,14 @@ def _print_block(found: Mapping[str, Any]) -> None:
     ]
     rows = [[row[0].removesuffix("s"), *row[1:]] for row in rows]
     out.print(render(Sheet("Ports", ("", "port", "array", "axes", "dtype", "unit", ""), rows, left=7)))
-    rows = [[p["name"], p["type"], p["range"], _default(p), p["unit"], p["description"]] for p in found["parameters"]]
+    rows = [
+        [p["name"], p["type"], p["range"], _default(p), p["unit"], "live" if p["live"] else "", p["description"]]
+        for p in found["parameters"]
+    ]
     if rows:
         out.print()
-        heads = ("parameter", "type", "range", "default", "unit", "meaning")
-        out.print(render(Sheet("Parameters", heads, rows, left=6)))
+        heads = ("parameter", "type", "range", "default", "unit", "?live", "meaning")
+        out.print(render(Sheet("Parameters", heads, rows, left=7)))
     out.print(f"\nState     {_state(found)}\nReplicas  {_replicas(found)}", markup=False, soft_wrap=True)
     out.print(f"\nIn a flowgraph\n{example(found)}", markup=False)
 

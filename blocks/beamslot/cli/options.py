@@ -31,7 +31,7 @@ def add_verb(verbs: Verbs, name: str, act: Act, help_: str, example: str) -> arg
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(act=act)
+    parser.set_defaults(act=act, verb=name)
     return parser
 
 

@@ -58,6 +58,9 @@ def register(verbs: options.Verbs) -> None:
         help="how long to drain after an interrupt (3s)",
     )
     parser.add_argument("--logs", type=Path, metavar="DIR", help="where the blocks write what they print")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="write what every block did with every slot, for ui.perfetto.dev"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress and no tables, only problems")
     options.add_json(parser, "print the report as one JSON object")
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)  # of beamslot.run
@@ -86,6 +89,7 @@ def act(arguments: argparse.Namespace) -> int:
             logs=arguments.logs,
             seconds=seconds,
             chaos=arguments.chaos,
+            trace=arguments.trace,
         )
     report["notes"] = [*resolved, *report["notes"], *_remembered(graph, report, arguments.chaos)]
     try:

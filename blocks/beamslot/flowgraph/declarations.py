@@ -13,7 +13,7 @@ NAME = "^[a-z][a-z0-9_]*$"
 
 FILE_FORMAT = 1
 
-SECTIONS = ("options", "variables", "blocks", "connections", "metadata")
+SECTIONS = ("options", "variables", "blocks", "connections", "timeline", "metadata")
 STATES = ("enabled", "disabled")
 LAYOUT = ("coordinate", "rotation", "bus_sink", "bus_source", "bus_structure")
 """Where GNU Radio Companion draws a block; passed over."""
@@ -113,6 +113,35 @@ class BlockOptions(BaseModel):
 BLOCK_KEYS = ("name", "id", "parameters", "states", *BlockOptions.model_fields)
 
 
+class ChangeOptions(BaseModel):
+    """What an entry of timeline says, beside the parameters that change."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    slot: int = Field(ge=0, le=MAX_SLOT, description="slot from which on they hold", json_schema_extra={"unit": "slot"})
+    block: str = Field(pattern=NAME, description="the block whose parameters they are")
+
+
+CHANGE_KEYS = (*ChangeOptions.model_fields, "parameters")
+
+
+class FaultOptions(BaseModel):
+    """What stands under params.fault of a connection: what its link does on purpose; the connection heals it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    delay: float = Field(
+        0.0, ge=0, le=10, description="delay of every message of the producer", json_schema_extra={"unit": "s"}
+    )
+    jitter: float = Field(
+        0.0, ge=0, le=10, description="delay beyond that, drawn for each up to so much", json_schema_extra={"unit": "s"}
+    )
+    reorder: float = Field(0.0, ge=0, le=0.5, description="share of messages that come behind the next")
+    duplicate: float = Field(0.0, ge=0, le=1, description="share of messages that come twice")
+    corrupt: float = Field(0.0, ge=0, le=0.5, description="share of messages with a bit that is flipped")
+    cut: float = Field(0.0, ge=0, le=0.5, description="chance of a message to find the connection broken")
+
+
 class EdgeOptions(BaseModel):
     """What stands under params of a connection: how it queues."""
 
@@ -140,3 +169,4 @@ class EdgeOptions(BaseModel):
         description="least window, in time: for the lossless partner of a lossy connection",
         json_schema_extra={"unit": "s"},
     )
+    fault: FaultOptions | None = Field(None, description="what its link does on purpose; absent: nothing")

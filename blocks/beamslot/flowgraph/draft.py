@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from beamslot.errors import BadParam, FlowgraphError, UnknownBlock
 from beamslot.flowgraph.declarations import (
     BLOCK_KEYS,
+    CHANGE_KEYS,
     EDGE_ENDS,
     FILE_FORMAT,
     LAYOUT,
@@ -49,6 +50,16 @@ class Edge:
     params: dict[str, Node] = field(default_factory=dict[str, Node])
 
 
+@dataclass
+class Entry:
+    """An entry of the timeline as written."""
+
+    place: str
+    path: str
+    options: dict[str, Node]
+    parameters: dict[str, Node]
+
+
 class Draft:
     """The sections of a flowgraph, their form checked.
 
@@ -69,6 +80,7 @@ class Draft:
         edges = [self._edge(node, f"connections[{i}]") for i, node in enumerate(self._list(top, "connections"))]
         self.edges = [edge for edge in edges if edge is not None]
         self.lost = self.lost or len(edges) > len(self.edges)
+        self.changes = [self._change(node, f"timeline[{i}]") for i, node in enumerate(self._list(top, "timeline"))]
         if not problems and not any(head.enabled for head in self.heads):
             self.complain(top.get("blocks", document).place, "blocks", "there is none, or none that is enabled")
         self._check_variables()
@@ -198,6 +210,13 @@ class Draft:
         simple = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
         advice = f"; did you mean {simple!r}?" if re.match(NAME, simple) else ""
         self.complain(place, path, f"got {name!r}; wanted a name of a-z, 0-9 and _ that begins with a letter{advice}")
+
+    def _change(self, node: Node, path: str) -> Entry:
+        entries = self._mapping(node, path, CHANGE_KEYS)
+        parameters = self._mapping(entries.pop("parameters", None), f"{path}.parameters")
+        if not parameters and node.entries is not None:
+            self.complain(node.place, path, "has no parameters that change")
+        return Entry(node.place, path, entries, parameters)
 
     def _edge(self, node: Node, path: str) -> Edge | None:
         if node.entries is not None:

@@ -21,6 +21,7 @@ from beamslot.flowgraph.declarations import (
     NAME,
     STATES,
     BlockOptions,
+    ChangeOptions,
     EdgeOptions,
     RunOptions,
 )
@@ -57,6 +58,7 @@ def schema(blocks: Sequence[Path | str] | Mapping[str, type[Block]] = ()) -> dic
             "variables": _section(additionalProperties={"$ref": "#/$defs/variable"}, propertyNames={"pattern": NAME}),
             "blocks": {"type": "array", "minItems": 1, "items": _block(parameters, definitions)},
             "connections": {"type": ["array", "null"], "items": _connection(definitions)},
+            "timeline": {"type": ["array", "null"], "items": _change(definitions)},
             "metadata": _section(properties={"file_format": {"const": FILE_FORMAT}}),
         },
         "$defs": definitions,
@@ -159,6 +161,12 @@ def _of_id(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     if "required" in parameters:
         then["required"] = ["parameters"]
     return {"if": {"properties": {"id": {"const": name}}, "required": ["id"]}, "then": then}
+
+
+def _change(definitions: dict[str, Any]) -> dict[str, Any]:
+    options = _fields(ChangeOptions, "change", definitions)
+    parameters = {"type": "object", "minProperties": 1, "description": "parameters that may change, and their values"}
+    return _closed({**options["properties"], "parameters": parameters}, required=["slot", "block", "parameters"])
 
 
 def _connection(definitions: dict[str, Any]) -> dict[str, Any]:

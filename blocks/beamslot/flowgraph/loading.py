@@ -13,13 +13,25 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from beamslot.catalogue import collect, find
-from beamslot.errors import FlowgraphError, UnknownBlock
-from beamslot.flowgraph.declarations import BlockOptions, EdgeOptions, RunOptions, restart_of
+from beamslot.errors import BadParam, FlowgraphError, UnknownBlock
+from beamslot.flowgraph.declarations import BlockOptions, ChangeOptions, EdgeOptions, RunOptions, restart_of
 from beamslot.flowgraph.draft import Draft, Edge, Head
 from beamslot.flowgraph.reading import Node, read
 from beamslot.flowgraph.values import Scope, written
 from beamslot.runtime.block import Block, In, Out, Port
-from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph, Restart, bad_parameters, check, near
+from beamslot.runtime.graph import (
+    BlockSpec,
+    EdgeSpec,
+    Graph,
+    LinkFault,
+    Restart,
+    Unreadable,
+    bad_parameters,
+    check,
+    near,
+)
+from beamslot.runtime.parameters import check_timeline
+from beamslot.runtime.timeline import Change
 
 Model = TypeVar("Model", bound=BaseModel)
 AnyPort = TypeVar("AnyPort", bound=Port)
@@ -67,11 +79,13 @@ class _Maker:
         name = "options.parameters"
         options = self._filled(RunOptions, self._draft.with_restart(self._draft.options, name), name, "")
         edges = self._edges()
+        blocks = self._blocks(edges, restart_of(options.restart))
         graph = Graph(
             name=options.id or default,
             title=options.title,
-            blocks=self._blocks(edges, restart_of(options.restart)),
+            blocks=blocks,
             edges=edges,
+            timeline=tuple(self._changes(blocks)),
             slots=options.slots,
             slot_period=options.slot_period,
             pace=options.rate,
@@ -81,9 +95,31 @@ class _Maker:
         if graph.blocks or not self._problems:
             complete = not (self._draft.nameless or self._draft.lost)
             self._collect(lambda: check(graph, complete=complete))
+        if not self._problems:
+            self._collect(lambda: check_timeline(graph))
         if self._problems:
             raise FlowgraphError(*sorted(self._problems, key=_line))
         return graph
+
+    def _changes(self, blocks: Mapping[str, BlockSpec]) -> Iterable[Change]:
+        """Return the changes of the timeline; whether they can be made is checked when all else is right."""
+        disabled = {head.name for head in self._draft.heads if not head.enabled}
+        for entry in self._draft.changes:
+            given = written(entry.path, ChangeOptions, entry.options, self._scope, entry.place)
+            try:
+                options = ChangeOptions(**given.parameters)
+            except ValidationError as error:
+                self._problems += bad_parameters(given, error)
+                continue
+            kind = blocks[options.block].kind if options.block in blocks else Block
+            values = written(entry.path, kind, entry.parameters, self._scope, entry.place)
+            unreadable = [value for value in values.parameters.items() if isinstance(value[1], Unreadable)]
+            for name, value in unreadable:
+                if value.problem:
+                    place = values.places.get(name, entry.place)
+                    self._draft.complain(place, f"{entry.path}.{name}", value.problem, BadParam)
+            if not unreadable and options.block not in disabled:
+                yield Change(options.slot, options.block, values.parameters, entry.place)
 
     def _collect(self, action: Callable[[], object]) -> None:
         try:
@@ -124,7 +160,15 @@ class _Maker:
 
     def _queued(self, spec: EdgeSpec, edge: Edge) -> EdgeSpec:
         options = self._filled(EdgeOptions, edge.params, f"{spec.name}: params", edge.place)
-        return replace(spec, policy=options.policy, window=options.window, nbytes=options.bytes, buffer=options.buffer)
+        fault = None if options.fault is None else LinkFault(**dict(options.fault))
+        return replace(
+            spec,
+            policy=options.policy,
+            window=options.window,
+            nbytes=options.bytes,
+            buffer=options.buffer,
+            fault=fault,
+        )
 
     def _blocks(self, edges: Sequence[EdgeSpec], restart: Restart) -> dict[str, BlockSpec]:
         self._check_twins()

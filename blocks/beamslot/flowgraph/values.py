@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 
 from beamslot.errors import BadParam, FlowgraphError
 from beamslot.flowgraph.expressions import Expression, Number, parse
-from beamslot.flowgraph.reading import Node, cite
+from beamslot.flowgraph.reading import Node, cite, read_text
 from beamslot.runtime.graph import Unreadable, Written
 
 MEASURED = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)? *[A-Za-z]+", re.IGNORECASE)
@@ -336,6 +336,26 @@ def _wanted(kinds: Kinds, unit: str) -> str:
     noun = "a whole number" if kinds.whole else "a number"
     options = f" or one of {', '.join(sorted(kinds.options))}" if kinds.options else ""
     return f"{noun}{f' [{unit}]' if unit else ''}{options}"
+
+
+def value_of(text: str, place: str) -> Any:
+    """Return the value of a text as YAML reads it, arithmetic worked out, where no declaration is at hand.
+
+    raises FlowgraphError where it is no YAML
+    """
+    node, problems = read_text(text, place, lines=False)
+    if problems:
+        raise FlowgraphError(*problems)
+
+    def plain(node: Node) -> Any:
+        if node.items is not None:
+            return [plain(item) for item in node.items]
+        if node.entries is not None:
+            return {key: plain(item) for key, item in node.entries.items()}
+        expression = _expression(node.value) if isinstance(node.value, str) else None
+        return expression.value({}) if expression and not expression.names else node.value
+
+    return plain(node)
 
 
 def _whole(number: Number) -> Number:

@@ -34,6 +34,18 @@ class Slab:
     whole: Sequence[frozenset[str]]
     frame: Frame | None = None
 
+    def split(self, at: int) -> tuple["Slab", "Slab"]:
+        """Return the slots before `at` and those from it on."""
+
+        def piece(begin: int, end: int) -> "Slab":
+            within = [
+                _part(arrays, begin - self.first, end - self.first, whole)
+                for arrays, whole in zip(self.arrays, self.whole, strict=True)
+            ]
+            return Slab(begin, end, within, self.captured, self.whole)
+
+        return piece(self.first, at), piece(at, self.end)
+
 
 @dataclass(slots=True)
 class Hole:

@@ -3,24 +3,25 @@
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from beamslot.errors import PortMismatch, ShapeError
 from beamslot.frame import Array, StreamInfo
 
 Arrays = Mapping[str, NDArray[Any]]
 
-RESERVED = ("slots", "source", "budget")
+RESERVED = ("slots", "source", "budget", "message")
 """What `process` may ask for besides its ports.
 
 The slots of the call (a range), which stream of a many port, and whom to ask whether time is up (None: without a
-deadline).
+deadline). A sink that asks for `message` is given what a stream says as it says it, a `Frame` with its framing, times
+and tags; its gaps and its end come that way too, in place of `missed`, and descriptions by `start`.
 """
 
 
@@ -94,13 +95,26 @@ class Out(Port):
         super().__init__(axes, dtype, unit, **arrays)
 
 
+def Live(default: Any = ..., *, json_schema_extra: Mapping[str, Any] | None = None, **declared: Any) -> Any:  # noqa: N802
+    """Declare a parameter, as pydantic's Field does, that may change while the graph runs.
+
+    Between two calls the runtime sets it and calls `start` again, with the descriptions that hold; so a block may use
+    it in `start` or in `process`. Calls are cut where a change stands: a value holds for all slots of a call.
+    """
+    return Field(default, json_schema_extra={**(json_schema_extra or {}), "live": True}, **declared)
+
+
 @dataclass(frozen=True)
 class RunContext:
-    """What a block may know of its run: its own name, the run's seed, and the time from slot to slot [s]."""
+    """What a block may know of its run: its own name, the run's seed, and the time from slot to slot [s].
+
+    tell: takes a sentence for whoever watches the run
+    """
 
     name: str = "block"
     seed: int = 0
     slot_period: float = 1e-3
+    tell: Callable[[str], None] = field(default=print, compare=False)
 
 
 class Block(BaseModel):
@@ -109,7 +123,7 @@ class Block(BaseModel):
     start(port=..., ...) receives the StreamInfo of each connected input by port name (of a many port: a dict by
         stream) and returns those of the outputs: a StreamInfo for one output, a dict by port for several; outputs
         that it does not name inherit the description of the first input. Design and allocate here. It is called
-        again when a description changes.
+        again when a description or a parameter that is Live changes.
     process(port=..., ...) receives read-only arrays by port name and returns the array of its one output, or a dict
         by port; None means that nothing follows from these slots. A block without inputs gets `slots` alone, and
         ends the stream by returning None.
@@ -145,6 +159,9 @@ class Block(BaseModel):
             raise PortMismatch(
                 f"{cls.__name__}.process wants {', '.join(stray)}; it can have {', '.join([*cls.inputs, *RESERVED])}"
             )
+        joined = cls.outputs or len(cls.inputs) != 1 or any(port.window for port in cls.inputs.values())
+        if "message" in wanted and joined:
+            raise PortMismatch(f"{cls.__name__}.process wants message; that is for sinks with one input and no window")
 
     @property
     def run(self) -> RunContext:
@@ -172,6 +189,19 @@ class Block(BaseModel):
         """Turn the arrays of some slots into those of the outputs."""
         raise NotImplementedError(f"{type(self).__name__} has no process")
 
+    def upcoming(self, slots: range) -> tuple[range, int] | None:
+        """Return what a source with frames of its own makes next: which slots, and when they were captured.
+
+        slots: the next that the run would ask for
+        returns the slots of its next frame (from the first asked for on or later; none at the end), and how long after
+            the beginning they were captured [ns], by which a paced run keeps time; None: it makes what it is asked for
+        """
+        return None
+
+    def frame_limit(self) -> int:
+        """Return the most slots that a frame of such a source has; 0: as the run asks for."""
+        return 0
+
     def missed(self, slots: range, reason: str) -> None:
         """Learn that these slots will not come; for blocks whose state depends on earlier slots."""
 
@@ -191,12 +221,26 @@ class Block(BaseModel):
     def restore(self, state: Any) -> None:
         """Put back what `snapshot` gave, after `start`."""
 
+    def tell(self, text: str) -> None:
+        """Tell people what came from outside, or did not: once however often it is said. Not for what is routine."""
+        self.run.tell(f"{self.run.name}: {text}")
+
+    @property
+    def refused(self) -> int:
+        """Messages from outside that were refused, for blocks that speak with others than blocks."""
+        return 0
+
     def stop(self) -> None:
         """Release what is held."""
 
     def results(self) -> dict[str, Any]:
-        """Return what a sink has judged, as plain values for the report of the run."""
+        """Return what the block has judged, as plain values for the report of the run."""
         return {}
+
+    @classmethod
+    def judges(cls) -> bool:
+        """Return whether the block's results belong in the report."""
+        return not cls.outputs or cls.results is not Block.results
 
 
 @lru_cache(maxsize=64)
@@ -245,13 +289,20 @@ def describe_outputs(block: Block, infos: Mapping[str, StreamInfo | Mapping[str,
     """
     wanted = parameters_of(block.start)
     given = block.start(**{port: infos.get(port) for port in wanted if port in block.inputs})
-    described: Mapping[str, StreamInfo]
-    if given is None:
-        described = {}
-    elif isinstance(given, StreamInfo):
-        described = dict.fromkeys(block.outputs, given)
-    else:
-        described = given
+    return complete_outputs(block, given or {}, infos)
+
+
+def complete_outputs(
+    block: Block,
+    given: StreamInfo | Mapping[str, StreamInfo],
+    infos: Mapping[str, StreamInfo | Mapping[str, StreamInfo]],
+) -> dict[str, StreamInfo]:
+    """Return the complete descriptions of the outputs, by port, from those that a block gave.
+
+    given: of the one output, or by port    infos: what an output inherits that is not described
+    raises PortMismatch, ShapeError as `describe_outputs`
+    """
+    described = dict.fromkeys(block.outputs, given) if isinstance(given, StreamInfo) else given
     unknown = [name for name in described if name not in block.outputs]
     if unknown:
         raise PortMismatch(

@@ -10,17 +10,18 @@ class Budget:
     """Called once an iteration, says whether time is up; then the best so far is wanted.
 
     until: monotonic clock of the host [ns]
-    spent: whether it has said so; from then on it says nothing else
+    spent: whether it has said so; from then on it says nothing else    asked: how often it was asked until it did
     """
 
-    __slots__ = ("_until", "spent")
+    __slots__ = ("_until", "asked", "spent")
 
     def __init__(self, until: int) -> None:
         self._until = until
-        self.spent = False
+        self.asked, self.spent = 0, False
 
     def __call__(self) -> bool:
         """Return whether time is up."""
+        self.asked += not self.spent
         self.spent = self.spent or time.monotonic_ns() >= self._until
         return self.spent
 

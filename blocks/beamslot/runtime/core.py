@@ -10,52 +10,32 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from beamslot.errors import BlockFailed, CorruptFrame, DtypeError, FlowgraphError, FrameError, ShapeError
-from beamslot.frame import Describe, Eos, Frame, Gap, StreamInfo, encode
-from beamslot.frame.checks import tags as checked
+from beamslot.errors import (
+    BlockFailed,
+    FlowgraphError,
+    FrameError,
+    ShapeError,
+    describe_slots,
+)
+from beamslot.frame import Describe, Eos, Frame, Gap, StreamInfo
 from beamslot.runtime.align import Hole, Item, Join, Queue, Slab, Window
-from beamslot.runtime.block import Block, In, Out, bind, describe_outputs, parameters_of
+from beamslot.runtime.block import Block, In, bind, complete_outputs, describe_outputs, parameters_of
 from beamslot.runtime.budget import Budget
 from beamslot.runtime.graph import window_of
+from beamslot.runtime.outputs import MISFITS, Emitter, Received, add_tags
 from beamslot.runtime.place import DATA, END, Place, Standing, Tally
 from beamslot.runtime.record import Now, pack, unpack
 from beamslot.runtime.resume import Going, joins_of
 from beamslot.runtime.slots import SlotSet
+from beamslot.runtime.timeline import Timeline
+from beamslot.runtime.tuning import Tuning
 
 PACKAGE = Path(__file__).parents[1]
 
-MISFITS = ("lost", "undescribed", "no operator", "corrupt")
-"""Reasons of slots that came, or should have, and were not as described."""
-
 
 _NOTHING: Mapping[str, Any] = {}
-
-
-@dataclass(frozen=True)
-class End:
-    """What `process` returns with its last output: nothing more will come, and nothing more is wanted.
-
-    outputs: as `process` would return them, perhaps with fewer slots than came; None for nothing
-    """
-
-    outputs: Any = None
-
-
-@dataclass(frozen=True)
-class Tagged:
-    """What `process` returns to tag the frames of its call: remarks that travel with them.
-
-    outputs: as `process` would return them, in an `End` where they are its last
-    tags: texts, numbers, truth values, None, or lists and mappings of these, by name
-    """
-
-    outputs: Any
-    tags: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -71,7 +51,8 @@ class Input:
 class Step:
     """What one call led to: items by output port; and the slots, their capture time and cost where it was a call.
 
-    cut_short: whether the block was told that time was up
+    cut_short: whether the block was told that time was up    begun: when the call began [ns]
+    number: which join its slots came by
     """
 
     items: list[tuple[str, Item]] = field(default_factory=list[tuple[str, Item]])
@@ -79,6 +60,8 @@ class Step:
     captured: int = 0
     nanoseconds: int = 0
     cut_short: bool = False
+    begun: int = 0
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,6 +88,7 @@ class Core:
     poison: slots that are not worked on, as they end the block
     on_call: told the slots and the arrays by port before each call
     deadline: what slots may take from their capture to the end of the call [s], for a block that asks for its budget
+    timeline: how its parameters change over the slots
     sparse: whether other processes of the block take the slots that do not come here
     shared: before this slot all of these have noted what is finished; no restart goes back behind it
     through: before this slot, what was to come here has come
@@ -124,6 +108,7 @@ class Core:
         now: Now | None = None,
         sparse: bool = False,
         deadline: float | None = None,
+        timeline: Timeline | None = None,
     ) -> None:
         self.sparse, self.shared, self.through = sparse, 0, 0
         self.block, self.inputs = block, list(inputs)
@@ -135,7 +120,7 @@ class Core:
         self.cut_at = END
         self.working_on: range | None = None
         self.given: Mapping[str, Any] = {}
-        self.infos: dict[str, StreamInfo] = {}
+        self._emitter = Emitter(block, source=not inputs)
         self.poison, self._on_call, self._now = frozenset(poison), on_call, now
         self._members = self._pair()
         count = max(1, len(self._members))
@@ -157,12 +142,12 @@ class Core:
         size, hop = window_of(block)
         self._windows = [Window(size, hop) if size else None for _ in self._joins]
         self._asked: dict[str, Any] = dict.fromkeys(parameters_of(block.process))
-        self._deadline = None if deadline is None else round(deadline * 1e9)
+        self._hears = "message" in self._asked
+        self.tuning = Tuning(block, timeline, deadline)
         self._bound: list[dict[str, str]] = [{} for _ in inputs]
         self._outs = list(block.outputs.values())
         self.kept: deque[tuple[str, Frame | Gap]] = deque()
         self.marked = block.resumes() or bool(size)
-        self._tag = False
         self._take_up()
 
     def _take_up(self) -> None:
@@ -293,7 +278,7 @@ class Core:
     def step(self) -> Step | None:
         """Do the next thing that is due: a description, a call, a hole, the end; None while inputs are awaited."""
         for number, join in enumerate(self._joins):
-            if self._ends[number] is not None or number in self._at_description:
+            if self._ends[number] is not None or number in self._at_description or self._held_up(join):
                 continue
             if self._windows[number] and self.started and (step := self._due(number)) is not None:
                 return step
@@ -318,6 +303,8 @@ class Core:
         return self._call(number, slab, range(named, slab.end))
 
     def _handle(self, number: int, found: Slab | Hole | Eos | tuple[int, Describe]) -> Step:
+        if self._hears and self._stale and isinstance(found, Hole | Eos):
+            self.start()  # such a block learns of a description before anything that came behind it
         if isinstance(found, Slab):
             if not self._stale:
                 return self._take(number, found)
@@ -333,6 +320,8 @@ class Core:
             return step
         if isinstance(found, Eos):
             step = self._flush(number, "window incomplete")
+            if self._hears and self.started:
+                self._tell(number, found, None)
             self._ends[number] = found
             if all(end is not None for end in self._ends):
                 step.items += self._finish(found)
@@ -343,9 +332,54 @@ class Core:
     def _take(self, number: int, slab: Slab) -> Step:
         window = self._windows[number]
         if window is None:
-            return self._call(number, slab, range(slab.first, slab.end))
+            return self._call_in_pieces(number, slab)
         window.push(slab)
         return self._due(number) or Step()
+
+    def _call_in_pieces(self, number: int, slab: Slab) -> Step:
+        """Call the block for the slots of a slab; where its parameters change between them, once for each value."""
+        until = self.tuning.until(slab.first)
+        if until >= slab.end:
+            return self._call(number, slab, range(slab.first, slab.end))
+        left, right = slab.split(until)
+        step, rest = self._call(number, left, range(left.first, left.end)), Step()
+        if not self.ended:
+            rest = self._call_in_pieces(number, right)
+        end = rest.slots.stop if rest.slots else step.slots.stop if step.slots else left.end
+        return Step(
+            [*step.items, *rest.items],
+            range(left.first, end) if step.slots or rest.slots else None,
+            slab.captured,
+            step.nanoseconds + rest.nanoseconds,
+            step.cut_short or rest.cut_short,
+            step.begun,
+            number,
+        )
+
+    def _held_up(self, join: Join) -> bool:
+        """Whether what comes next has to wait until it is agreed which parameters hold for it."""
+        hold = self.tuning.hold
+        return hold is not None and any(
+            queue.items and getattr(queue.items[0], "first", -1) >= hold for queue in join.queues
+        )
+
+    def bound(self) -> int | None:
+        """Return the first slot for which other parameters can still be set, None where it has ended.
+
+        It is behind all slots that have come; of a block with a window, between the slots of two of its frames.
+        """
+        if self.ended:
+            return None
+        came = max((end for _, end in filter(None, self._came)), default=0)
+        size, hop = window_of(self.block)
+        return came + (size - came) % hop if size else came
+
+    def _tune(self, slot: int) -> list[tuple[str, Item]]:
+        """Set the parameters that hold for a slot; return the descriptions that become others by it."""
+        if not self.tuning.tune(slot):
+            return []
+        before = dict(self.infos)
+        return [(port, item) for port, item in self.start() if self.infos[port] != before.get(port)]
 
     def _describe(self, number: int, index: int, info: StreamInfo) -> Step:
         """Take a description; one that several joins share, when all of them have come to it."""
@@ -384,11 +418,29 @@ class Core:
         if not slots:
             return Step()  # the beginning of a window that was worked off before a restart
         self.work_off(number, slots)
+        if self._hears:
+            if self.started:
+                gap = hole.gap
+                whole = gap is not None and (gap.first, gap.count) == (slots.start, len(slots))
+                self._tell(number, gap if gap and whole else Gap(slots.start, len(slots), hole.reason), slots)
+            return Step()
         try:
             self.block.missed(slots, hole.reason)
         except Exception as error:
             raise self._failure(slots, "missed: ", error) from error
         return Step([(out.name, Gap(slots.start, len(slots), hole.reason)) for out in self._outs])
+
+    def _tell(self, number: int, message: Gap | Eos, slots: range | None) -> None:
+        """Hand what came in place of a frame to a block that takes messages as they come."""
+        given = {**self._asked, "message": message}
+        if "source" in given:
+            given["source"] = self.inputs[self._members[number][-1]].stream
+        if "slots" in given:
+            given["slots"] = slots
+        try:
+            self.block.process(**given)
+        except Exception as error:
+            raise self._failure(slots, "", error) from error
 
     def start(self) -> list[tuple[str, Item]]:
         """Start the block with the descriptions that have come; return those of its outputs."""
@@ -411,14 +463,19 @@ class Core:
         """Start the block and put its state back; one that lived on keeps what it designed for the same streams."""
         first, before, place = not self.started, self._resumed.before, self.places[0]
         cold = self.block.stateful and not self.block.resumes()
-        lived = first and before is not None and before.started and before.incoming == self.incoming
+        tuned = first and self.tuning.tune(min(place.out))
+        lived = first and not tuned and before is not None and before.started and before.incoming == self.incoming
         if lived and before is not None and (not cold or not self._outs):
-            self.infos, self._bound = before.infos, before._bound
+            self._emitter.infos, self._bound = before.infos, before._bound
         else:
-            self.infos = describe_outputs(self.block, infos)
+            self._emitter.infos = describe_outputs(self.block, infos)
         if first and place.state is not None and not (lived and not self._outs):
             self.block.restore(unpack(place.state))
-        self._tag = first and cold and self._resumed.going.place is not None and bool(self._outs or not lived)
+        if not self.inputs and (own := self.block.upcoming(range(1))) is not None:
+            self.base = own[0].start  # a recording may begin at any slot; noted before anything is made
+        self._emitter.restarted = (
+            first and cold and self._resumed.going.place is not None and bool(self._outs or not lived)
+        )
         self.started = True
         if first and place.state is None:
             place.state = self._state()
@@ -584,10 +641,14 @@ class Core:
             given["slots"] = slots
         if self.poison and not self.poison.isdisjoint(slots):
             return self._pass_hole(0, Hole(slots.start, slots.stop, "poison", ()), counted=False)
+        described = self._tune(slots.start)
         step = self._run(given, slots, captured)
+        step.items[:0] = described
         if self.ended:
             ends = [item.first for _, item in step.items if isinstance(item, Eos)]
             step.slots = slots = range(slots.start, max(ends, default=slots.start))
+        elif step.slots is not None:
+            slots = step.slots
         self.work_off(0, slots)
         if self.block.live:
             self.kept.extend((port, item) for port, item in step.items if isinstance(item, Frame | Gap))
@@ -605,9 +666,13 @@ class Core:
             given["slots"] = named if len(named) == slab.end - slab.first else range(slab.first, slab.end)
         if "source" in given:
             given["source"] = self.inputs[members[-1]].stream
+        if self._hears:
+            given["message"] = slab.frame
         if self.poison and not self.poison.isdisjoint(named):
             return self._pass_hole(number, Hole(named.start, named.stop, "poison", ()), counted=False)
+        described = self._tune(named.start)
         step = self._run(given, named, slab.captured)
+        step.items[:0], step.number = described, number
         self.work_off(number, named)
         return step
 
@@ -625,8 +690,8 @@ class Core:
     def _run(self, given: dict[str, Any], named: range, captured: int) -> Step:
         self.working_on, self.given = named, given
         budget: Budget | None = None
-        if self._deadline is not None:
-            given["budget"] = budget = Budget(captured + self._deadline)
+        if self.tuning.deadline is not None:
+            given["budget"] = budget = Budget(captured + self.tuning.deadline)
         begun = time.monotonic_ns()
         if self._now is not None:
             self._now.begin(named, begun)
@@ -639,49 +704,56 @@ class Core:
             finally:
                 self._take_back()
             spent = time.monotonic_ns() - begun
-            step = Step(self._emit(made, named, captured), named, captured, spent)
+            if type(made) is Received:
+                return self._take_in(made, named, begun, spent)
+            step = Step(self._leaving(made, named, captured), named, captured, spent, begun=begun)
         except Exception as error:
             raise self._failure(named, "", error) from error
         if budget is not None and budget.spent:
             step.cut_short = True
-            _tag(step.items, {"deadline": True})
+            add_tags(step.items, {"deadline": True, "asked": budget.asked})  # a replay cuts it short there again
         self.working_on, self.given = None, _NOTHING
         return step
+
+    def _leaving(self, made: Any, named: range, captured: int) -> list[tuple[str, Item]]:
+        """Return what leaves for what was returned; where that was its last, the block has ended."""
+        items = self._emitter.emit(made, named, captured)
+        if self._emitter.ended_at is not None:
+            self.cut_off(self._emitter.ended_at)
+        return items
+
+    def _take_in(self, made: Received, asked: range, begun: int, spent: int) -> Step:
+        """Return the slots that a live source got, behind a gap for those that it did not."""
+        first, slots = asked.start, made.slots
+        if self.inputs or not self.block.live:
+            raise ShapeError(f"{self.name}: process returned Received; only a source that is live does")
+        if slots.step != 1 or slots.start < first or len(slots) > len(asked):
+            raise ShapeError(
+                f"{self.name}: process returned slots {slots.start}..{slots.stop - 1}; wanted slots from {first} on, "
+                f"at most {len(asked)} of them"
+            )
+        if slots and made.outputs is None:
+            raise ShapeError(f"{self.name}: process returned Received with {describe_slots(slots)} and no outputs")
+        items: list[tuple[str, Item]] = []
+        if made.info is not None:
+            self._emitter.infos = complete_outputs(self.block, made.info, self.infos)
+            items += [(name, Describe(f"{self.name}.{name}", info)) for name, info in self.infos.items()]
+        if slots.start > first:
+            gap = (first, slots.start - first, made.lost, made.captured)
+            items += [(out.name, Gap(*gap)) for out in self._outs]
+        if slots:
+            items += self._leaving(made.outputs, slots, made.captured)
+        self.working_on, self.given = None, _NOTHING
+        return Step(items, range(first, slots.stop), made.captured, max(0, spent - made.waited), begun=begun)
 
     def _failure(self, slots: range | None, hook: str, error: Exception) -> BlockFailed:
         cause = str(error) if isinstance(error, FrameError) else f"{type(error).__name__}: {error}"
         return BlockFailed(self.name, slots, self.block.run.seed, f"{hook}{cause}{_written_at(error)}")
 
-    def _emit(self, made: Any, named: range, captured: int) -> list[tuple[str, Item]]:
-        if type(made) is Tagged:
-            tags = self._tags_of(made)
-            return _tag(self._emit(made.outputs, named, captured), tags)
-        if type(made) is End:
-            return self._last(made.outputs, named, captured)
-        if made is not None:
-            return self._frames(made, named, captured, exact=True)
-        if not self.inputs:
-            return self._last(None, named, captured)
-        return [(out.name, Gap(named.start, len(named), "filtered", captured)) for out in self._outs]
-
-    def _tags_of(self, made: Tagged) -> dict[str, Any]:
-        """Return tags as plain values that a frame can carry."""
-        if not self._outs:
-            raise ShapeError(f"{self.name}: process returned Tagged; it has no output and returns None")
-        try:
-            encode(Frame(0, 1, {}, tags=made.tags))
-            return checked(made.tags)
-        except CorruptFrame as error:
-            where = ", ".join(f"{self.name}.{out.name}" for out in self._outs)
-            raise CorruptFrame(f"{where}: {error}") from None
-
-    def _last(self, made: Any, named: range, captured: int) -> list[tuple[str, Item]]:
-        """The last frames, which may be shorter than the slots of the call, and the end of each output behind them."""
-        items = [] if made is None else self._frames(made, named, captured)
-        frames = {port: item for port, item in items if isinstance(item, Frame) and item.count}
-        self.cut_off(max((item.end for item in frames.values()), default=named.start if self._outs else named.stop))
-        ends = [(out.name, Eos(frames[out.name].end if out.name in frames else named.start)) for out in self._outs]
-        return [*frames.items(), *ends]
+    @property
+    def infos(self) -> dict[str, StreamInfo]:
+        """The descriptions of the outputs, by port."""
+        return self._emitter.infos
 
     def cut_off(self, at: int) -> None:
         """End before the inputs do: nothing is wanted from slot `at` on."""
@@ -693,43 +765,11 @@ class Core:
         self.last = eos.first
         return [(out.name, eos) for out in self._outs]
 
-    def _frames(self, made: Any, named: range, captured: int, exact: bool = False) -> list[tuple[str, Item]]:
-        if not self._outs:
-            raise ShapeError(f"{self.name}: process returned {type(made).__name__}; it has no output and returns None")
-        if len(self._outs) == 1:
-            out = self._outs[0]
-            return [(out.name, self._frame(out, made, named, captured, exact))]
-        by_port = cast(dict[str, Any], made)
-        is_map = type(by_port) is dict
-        if not is_map or not by_port.keys() <= self.block.outputs.keys():
-            came = list(by_port) if is_map else type(made).__name__
-            raise ShapeError(f"{self.name}: process returned {came}; wanted arrays by port: {list(self.block.outputs)}")
-        return [(out.name, self._frame(out, by_port.get(out.name), named, captured, exact)) for out in self._outs]
-
-    def _frame(self, out: Out, made: Any, named: range, captured: int, exact: bool) -> Frame | Gap:
-        if made is None:
-            return Gap(named.start, len(named), "filtered", captured)
-        info = self.infos[out.name]
-        given: Any = {out.name: made} if out.single else made
-        if not _is_map(given):
-            raise ShapeError(f"{self.name}.{out.name}: {type(made).__name__} came; wanted arrays {sorted(info.arrays)}")
-        if given.keys() != info.arrays.keys():
-            raise ShapeError(f"{self.name}.{out.name}: arrays {sorted(given)} came; wanted {sorted(info.arrays)}")
-        count = len(named) if exact else _slots_in(given, info, len(named))
-        arrays: dict[str, NDArray[Any]] = {}
-        for name, spec in info.arrays.items():
-            array = given[name] if type(given[name]) is np.ndarray else np.asarray(given[name])
-            if array.shape != info.shape(name, count):
-                raise ShapeError(f"{self.name}.{out.name}: {name} is {_shape(name, array, info, count)}")
-            if array.dtype != spec.dtype:
-                raise DtypeError(f"{self.name}.{out.name}: {name} is {array.dtype}; wanted {spec.dtype}")
-            array.flags.writeable = False  # it is sent without a copy and kept until acknowledged
-            arrays[name] = array
-        operator = None if info.operator is None else info.operator.hash
-        frame = Frame(named.start, count, arrays, captured, operator=operator)
-        if self._tag:
-            self._tag, frame.tags = False, {"restarted": True}
-        return frame
+    def streams(self, number: int) -> list[str]:
+        """Return the streams of a join; where a port takes many, the one of that, for which it is there."""
+        members = self._members[number]
+        many = [index for index in members if self.inputs[index].port.many]
+        return [self.inputs[index].stream for index in many or members]
 
     def waits_for(self) -> list[str]:
         """Return what the block waits for: which slot of which stream."""
@@ -742,31 +782,8 @@ class Core:
         return [f"slot {(self._came[i] or (0, 0))[1]} of {self.inputs[i].stream}" for i in sorted(inputs)]
 
 
-def _is_map(value: object) -> bool:
-    return type(value) is dict or isinstance(value, Mapping)
-
-
-def _tag(items: list[tuple[str, Item]], tags: Mapping[str, Any]) -> list[tuple[str, Item]]:
-    """Add tags to the frames among some items, and return these."""
-    for _, item in items:
-        if isinstance(item, Frame):
-            item.tags = {**item.tags, **tags}
-    return items
-
-
 def _written_at(error: Exception) -> str:
     """Where the innermost line of somebody's own code is that the error passed through, as " (file.py:12)"."""
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     own = [(path, line) for path, line in frames if PACKAGE not in path.parents and "site-packages" not in path.parts]
     return f" ({own[-1][0].name}:{own[-1][1]})" if own else ""
-
-
-def _slots_in(given: Mapping[str, Any], info: StreamInfo, most: int) -> int:
-    counts = [len(array) for name, array in given.items() if "slot" in info.arrays[name].axes]
-    return min([*counts, most])
-
-
-def _shape(name: str, array: NDArray[Any], info: StreamInfo, count: int) -> str:
-    axes = info.arrays[name].axes
-    wanted = ", ".join(f"{axis} {length}" for axis, length in zip(axes, info.shape(name, count), strict=True))
-    return f"{array.shape}; wanted ({wanted})"

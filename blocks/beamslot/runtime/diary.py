@@ -56,7 +56,7 @@ class Diary:
     """Writes the record of one run; a disk that is full or read-only costs the record, never the run.
 
     directory: where it lies, made where it is not there; what an earlier run recorded in it goes, all else stays
-    on_problem: told once of each thing that cannot be written
+    on_problem: told once of each thing that cannot be written    began: by the monotonic clock [s]
     raises StorageError when a living run keeps its record there
     """
 
@@ -64,21 +64,21 @@ class Diary:
         self.directory = directory
         self._on_problem = on_problem
         self._told: set[str] = set()
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._reported = -math.inf
         self._versions = versions()
         self._take()
 
     def begin(self, graph: Graph) -> None:
         """Write what is run, and open the timeline of the parameters."""
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._write(RUN, {**_about(), "versions": self._versions, **_described(graph)})
         for name, spec in graph.blocks.items():
             self.parameter(name, 0, spec.build().model_dump())
 
     def event(self, kind: str, /, **fields: Any) -> None:
         """Add what happened, with the time."""
-        at = round(time.monotonic() - self._began, 6)
+        at = round(time.monotonic() - self.began, 6)
         self._append(EVENTS, {"time": _now(), "at": at, "kind": kind, **fields})
 
     def parameter(self, block: str, slot: int, values: Mapping[str, Any]) -> None:

@@ -16,8 +16,9 @@ from pydantic_core import ErrorDetails
 from beamslot.errors import BadParam, FlowgraphError, PortMismatch, UnknownBlock, UnknownPort
 from beamslot.frame import Array, StreamInfo
 from beamslot.frame.checks import MAX_COUNT, MAX_SLOT
-from beamslot.runtime.block import Block, In, Out, RunContext
+from beamslot.runtime.block import Block, In, Out, RunContext, parameters_of
 from beamslot.runtime.budget import deadline_misfit
+from beamslot.runtime.timeline import Change
 
 DEFAULT_WINDOW = 256
 """Slots that may be unacknowledged on an edge, unless the graph needs or the flowgraph says otherwise."""
@@ -121,6 +122,11 @@ class BlockSpec(Written):
     deadline: float | None = None
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """What its `process` asks for."""
+        return parameters_of(self.kind.process)
+
+    @property
     def unit(self) -> str:
         """The process that runs it: the one that it shares, or one of its own name."""
         return self.process or self.name
@@ -142,6 +148,23 @@ class BlockSpec(Written):
 
 
 @dataclass(frozen=True)
+class LinkFault:
+    """What a link does to the messages of a producer, below the edge, which heals it.
+
+    delay, jitter: of every message, and up to which more, without overtaking [s]
+    reorder, duplicate, corrupt: probability that a message comes behind the next, twice, or with a bit flipped
+    cut: probability that the connection breaks at it, and all is lost that is under way
+    """
+
+    delay: float = 0.0
+    jitter: float = 0.0
+    reorder: float = 0.0
+    duplicate: float = 0.0
+    corrupt: float = 0.0
+    cut: float = 0.0
+
+
+@dataclass(frozen=True)
 class EdgeSpec:
     """One edge: output port to input port, how it queues, and where it was written.
 
@@ -149,6 +172,7 @@ class EdgeSpec:
         slots, each a gap that says so
     window: slots that may be unacknowledged (of a lossy edge: queued)    nbytes: the same in bytes
     buffer: least window, in time: for the lossless partner of a lossy branch [s]
+    fault: what its link does on purpose, None where it is sound
     """
 
     source: str
@@ -160,6 +184,7 @@ class EdgeSpec:
     place: str = ""
     nbytes: int | None = None
     buffer: float | None = None
+    fault: LinkFault | None = None
 
     @property
     def lossless(self) -> bool:
@@ -184,6 +209,7 @@ class Graph:
     slots: how many slots the sources make, None for endless
     slot_period: [s]    pace: slots per slot period: 1 for real time, inf for as fast as it goes
     burst: slots per frame of a source    seed: the run's seed
+    timeline: parameters that change while it runs, from which slot on
     """
 
     name: str
@@ -195,6 +221,7 @@ class Graph:
     pace: float = math.inf
     burst: int = 1
     seed: int = 0
+    timeline: tuple[Change, ...] = ()
 
     def inputs_of(self, name: str) -> dict[str, list[EdgeSpec]]:
         """Return the edges that end at a block, by input port, in the order written."""
@@ -469,6 +496,7 @@ def _check_edges(graph: Graph) -> Iterable[FlowgraphError]:
         if not unknown:
             yield from _check_ports(graph, edge, at)
             yield from _check_queue(graph, edge, at)
+            yield from _check_fault(graph, edge, at)
 
 
 def _check_ports(graph: Graph, edge: EdgeSpec, at: str) -> Iterable[FlowgraphError]:
@@ -481,6 +509,17 @@ def _check_ports(graph: Graph, edge: EdgeSpec, at: str) -> Iterable[FlowgraphErr
         misfit = port_misfit(outputs[edge.source_port], inputs[edge.target_port])
         if misfit:
             yield PortMismatch(f"{at}{misfit}{_fitting(graph, edge)}")
+
+
+def _check_fault(graph: Graph, edge: EdgeSpec, at: str) -> Iterable[FlowgraphError]:
+    """Check that an edge with a fault has a link, of which all that is sent comes over one connection."""
+    if edge.fault is None:
+        return
+    ends = [graph.blocks[name] for name in (edge.source, edge.target)]
+    if graph.is_inner(edge):
+        yield BadParam(f"{at}fault: process {ends[0].unit!r} hands arrays over as they are; there is no link to fail")
+    elif several := [spec.name for spec in ends if spec.replicas != 1]:
+        yield BadParam(f"{at}fault: {several[0]} has replicas, which share the link; wanted blocks of one process each")
 
 
 def _check_queue(graph: Graph, edge: EdgeSpec, at: str) -> Iterable[FlowgraphError]:
@@ -618,7 +657,8 @@ def frame_slots(graph: Graph) -> dict[str, int]:
     frame: dict[str, int] = {}
     for name in graph.order:
         incoming = (frame[edge.source] for edge in graph.edges if edge.target == name)
-        frame[name] = window_of(graph.blocks[name].build())[1] or max(incoming, default=graph.burst)
+        block = graph.blocks[name].build()
+        frame[name] = window_of(block)[1] or block.frame_limit() or max(incoming, default=graph.burst)
     return frame
 
 

@@ -17,21 +17,26 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from beamslot.errors import StorageError, describe_slots
+from beamslot.errors import BadParam, StorageError, describe_slots
 from beamslot.runtime import report as reports
 from beamslot.runtime import rundir
+from beamslot.runtime import trace as traces
 from beamslot.runtime.chaos import STOPPED, Blows, Chaos, Strike, strikes_of
 from beamslot.runtime.control import Control
-from beamslot.runtime.diary import Diary, described
+from beamslot.runtime.diary import Diary, RunRecord, described
 from beamslot.runtime.graph import Graph, Restart, check
+from beamslot.runtime.helm import Helm
+from beamslot.runtime.parameters import check_timeline
 from beamslot.runtime.place import Standing
 from beamslot.runtime.plan import Plan, Sockets
 from beamslot.runtime.record import Now, Record
 from beamslot.runtime.resume import Going, resume
+from beamslot.runtime.steering import Listener
+from beamslot.runtime.timeline import PACE, RUN, Change
 
 TICK = 0.25
 KILL_AFTER = 0.7
@@ -51,6 +56,7 @@ class Child:
     """One process of the run, as the supervisor knows it: a unit, or one of the replicas of a block.
 
     record, nows: what outlives the process    life: how often it was started    past: accounts of earlier lives
+    wanted_again: whether somebody has asked for it to be started again
     """
 
     unit: str
@@ -69,6 +75,7 @@ class Child:
     in_a_row: int = 0
     hung: bool = False
     stopped_at: float = 0.0
+    wanted_again: bool = False
     status: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     past: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     failure: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -83,6 +90,10 @@ class Child:
         """Whether its process is there and has work to do."""
         return not self.dead and not self.over
 
+    def tell(self, kind: str, **fields: Any) -> None:
+        """Send it a message."""
+        self.control.send(kind, **fields)
+
 
 def launch(
     graph: Graph,
@@ -93,6 +104,8 @@ def launch(
     logs: Path | None = None,
     chaos: Chaos | None = None,
     strikes: Sequence[Strike] = (),
+    timeline: Sequence[Change | Mapping[str, Any]] = (),
+    trace: Path | None = None,
 ) -> dict[str, Any]:
     """Run a graph to its end and return the report (plain values; `ok`, `exit_code` and `problems` say how it went).
 
@@ -100,11 +113,16 @@ def launch(
     deadline: how long a first interrupt may drain before the rest is counted as stopped [s]
     seconds: drain after so long, None for never    logs: where the run is recorded, and the blocks' output goes
     chaos, strikes: trouble on purpose, by a seeded clock and at chosen slots
+    timeline: changes of parameters beside those of the graph, as they are or as plain values: slot, block, values
+    trace: file to write what every block did with every slot to, for Perfetto or chrome://tracing
     raises FlowgraphError before anything is started when the graph cannot run
     """
+    changes = tuple(change if isinstance(change, Change) else Change.of(change) for change in timeline)
+    graph = replace(graph, timeline=(*graph.timeline, *changes)) if changes else graph
     check(graph)
+    check_timeline(graph)
     return Supervisor(
-        graph, watch or (lambda status: None), deadline, seconds, logs, chaos=chaos, strikes=strikes
+        graph, watch or (lambda status: None), deadline, seconds, logs, chaos=chaos, strikes=strikes, trace=trace
     ).run()
 
 
@@ -121,6 +139,7 @@ class Supervisor:
         *,
         chaos: Chaos | None = None,
         strikes: Sequence[Strike] = (),
+        trace: Path | None = None,
     ) -> None:
         self.graph, self.watch, self.deadline, self.seconds = graph, watch, deadline, seconds
         self.notes: list[str] = []
@@ -133,7 +152,7 @@ class Supervisor:
         self.epoch = self.restarts = 0
         self._blows = Blows(chaos) if chaos else None
         self._blow_at = math.inf
-        self._strikes = strikes
+        self._strikes, self._trace = strikes, trace
         self._interrupts = self._interrupts_seen = 0
         self._started = self._ended = 0.0
         self._origin = 0
@@ -145,6 +164,11 @@ class Supervisor:
         self._heard: set[str] = set()
         self._token = secrets.token_hex(16)
         self._progress = reports.Progress()
+        self._pace = graph.pace
+        self._paused_at = 0
+        self._gone_on = False
+        self.floor = 0
+        self._helm = Helm(self)
 
     def run(self) -> dict[str, Any]:
         """Start, watch, stop; return the report."""
@@ -152,11 +176,14 @@ class Supervisor:
         with self._signals():
             directory = rundir.create()
             try:
+                self._listener = Listener(directory, self._helm.act)
                 with Janitor(directory) as janitor:
                     try:
                         self._start(directory, janitor)
                         self._watch()
                     finally:
+                        self._helm.close()
+                        self._listener.close()
                         self._stop_all()
             finally:
                 shutil.rmtree(directory, ignore_errors=True)
@@ -191,6 +218,8 @@ class Supervisor:
         gc.freeze()  # what is loaded stays shared with the children instead of being copied by their collectors
         self._poll = select.poll()
         self._by_descriptor: dict[int, Child] = {}
+        for change in self._helm.timeline:
+            self.diary.parameter(change.block, change.slot, change.values)
         self._epoch_directory(0)
         for child in self.children:
             self._fork(child, self._plan(child, {}))
@@ -219,6 +248,8 @@ class Supervisor:
             epoch=self.epoch,
             life=child.life + 1,
             draining=self.state == "draining",
+            timeline=tuple(self._helm.timeline),
+            trace=self.logs / f"{child.name}{traces.SUFFIX}" if self._trace else None,
             diary=self.diary,
             strikes=tuple(
                 strike
@@ -252,9 +283,16 @@ class Supervisor:
     def _watch(self) -> None:
         ticked = 0.0
         while not all(child.over for child in self.children):
+            asking = self._listener.descriptors
+            for descriptor in asking:
+                self._poll.register(descriptor, select.POLLIN)
             for descriptor, _ in self._poll.poll(self._patience() * 1e3):
                 if descriptor in self._by_descriptor:
                     self._listen(self._by_descriptor[descriptor])
+                else:
+                    self._listener.serve(descriptor)
+            for descriptor in asking:
+                self._poll.unregister(descriptor)
             now = time.monotonic()
             self._advance(now)
             if now - ticked >= TICK:
@@ -281,6 +319,8 @@ class Supervisor:
                 child.halted = message["epoch"] == self.epoch
             elif kind == "failed":
                 child.failure = message
+            elif kind == "bound":
+                self._helm.hear(child, message["number"], message["slot"])
             elif kind == "stopping":
                 child.stopped_at = time.monotonic()
             else:
@@ -346,6 +386,9 @@ class Supervisor:
     def _may_return(self, child: Child, block: str, slots: list[int] | None, own: bool, how: str) -> bool:
         """Return whether the process is started again; else say why the run ends."""
         restart = child.restart
+        if child.wanted_again:
+            child.wanted_again = False
+            return True
         never_ran = bool(child.failure) and child.life == 0 and self.state == "starting"
         bad_graph = never_ran and child.failure["graph"]
         if restart.policy == "never" or never_ran:
@@ -411,7 +454,9 @@ class Supervisor:
         if now < self._resume_at:
             return
         self._call_back()
+        self.floor = max(now.made for child in self.children for now in child.nows.values())
         self.epoch += 1
+        self._gone_on = False
         self._epoch_directory(self.epoch)
         records = {
             name: [_standing(other.record.read(), name) for other in self.children if name in other.blocks]
@@ -504,6 +549,7 @@ class Supervisor:
     def _advance(self, now: float) -> None:
         if self._dead_since:
             self._go_on(now)
+        self._helm.advance()
         living = [child for child in self.children if not child.over]
         if not self._dead_since and all(child.ready for child in living) and living:
             self._go(now, living)
@@ -513,7 +559,7 @@ class Supervisor:
         if self.seconds is not None and self.state == "running" and now - self._started > self.seconds:
             self._drain(now, math.inf)
         self._strike(now)
-        if self.state in {"running", "draining"}:
+        if self.state in {"running", "draining"} and not self._paused_at:
             stalled = self._progress.stalled(self._statuses())
             if stalled:
                 lines = reports.explain_stall(self._statuses(), stalled)
@@ -529,7 +575,10 @@ class Supervisor:
             self.diary.event("started")
         for child in living:
             child.ready = False
-            child.control.send("go", origin=self._origin, epoch=self.epoch)
+            paused = self._paused_at > 0
+            child.control.send("go", origin=self._origin, pace=self._pace, paused=paused, epoch=self.epoch)
+        self._gone_on = True
+        self._helm.renew()
 
     def _interrupted(self, now: float) -> None:
         self.diary.event("interrupted", count=self._interrupts)
@@ -552,12 +601,14 @@ class Supervisor:
 
     def _so_far(self, statuses: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         seconds = (self._ended or time.monotonic()) - self._started if self._started else 0.0
-        return {**reports.build(self.graph, statuses, seconds), "restarts": self.restarts}
+        changes = [change.plain() for change in self._helm.timeline]
+        return {**reports.build(self.graph, statuses, seconds), "restarts": self.restarts, "timeline": changes}
 
     def _tell(self) -> None:
         statuses = self._statuses()
         so_far = self._so_far(statuses)
-        status = {**so_far, "state": self.state, "notes": list(self.notes), "total": self.graph.slots}
+        state = "paused" if self._paused_at and self.state == "running" else self.state
+        status = {**so_far, "state": state, "notes": list(self.notes), "total": self.graph.slots}
         self.diary.accounts(status)
         self.watch(status)
         self._publish(status, statuses)
@@ -572,6 +623,7 @@ class Supervisor:
         latency = {
             "calls": {name: list(one["process_time"]) for name, one in statuses.items()},
             "end_to_end": reports.end_to_end(statuses),
+            "paths": reports.path_counts(self.graph, statuses),
         }
         more = {"at": time.monotonic(), "processes": processes, "latency": latency}
         try:
@@ -579,6 +631,82 @@ class Supervisor:
         except StorageError as error:
             if str(error) not in self.notes:
                 self.notes.append(str(error))
+
+    # steering
+
+    @property
+    def processes(self) -> Sequence[Child]:
+        """All processes of the run."""
+        return self.children
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the run is going, and nobody is being started again."""
+        return self._gone_on and not self._dead_since and self.state in {"running", "draining"}
+
+    @property
+    def slot(self) -> int:
+        """How many slots the sources have made, as far as they have told."""
+        sources = [name for name in self.graph.blocks if not self.graph.inputs_of(name)]
+        known = (child.status.get(name) for child in self.children for name in sources)
+        return max((status["slots"] for status in known if status), default=0)
+
+    def changed(self, change: Change) -> int:
+        """Note a change that was agreed upon; return the origin of the slot clock from there on [ns]."""
+        self.diary.parameter(change.block, change.slot, change.values)
+        self.diary.event("set", **change.plain())
+        if change.block == RUN:
+            self._keep_pace(change.slot, change.values[PACE])
+        return self._origin
+
+    def _keep_pace(self, slot: int, pace: float) -> None:
+        """Change the pace at a slot so that time goes on evenly: as the clock has it, or from now where it has none."""
+        begun = slot * self.graph.slot_period * 1e9
+        at = self._origin + begun / self._pace if math.isfinite(self._pace) else time.monotonic_ns()
+        self._pace = pace
+        if math.isfinite(pace):
+            self._origin = round(at - begun / pace)
+
+    def pause(self) -> None:
+        """Let sources make no more slots; what is under way goes its way."""
+        if not self._paused_at:
+            self._paused_at = time.monotonic_ns()
+            self.diary.event("paused", slot=self.slot)
+            self._tell_all("pause")
+
+    def unpause(self) -> None:
+        """Let sources go on; the slot clock has stood still."""
+        if self._paused_at:
+            self._origin += time.monotonic_ns() - self._paused_at
+            self._paused_at = 0
+            self._progress = reports.Progress()
+            self.diary.event("resumed", slot=self.slot)
+            self._tell_all("unpause", origin=self._origin, pace=self._pace)
+
+    def _tell_all(self, kind: str, **fields: Any) -> None:
+        for child in self.children:
+            if child.alive:
+                child.control.send(kind, **fields)
+
+    def restart(self, block: str) -> list[str]:
+        """Start the processes of a block again, whatever its policy; return their names."""
+        found = [child for child in self.children if block in child.blocks and not child.over]
+        if not found:
+            raise BadParam(f"restart: {block} has ended")
+        for child in found:
+            if child.pid:  # else it is being started again already
+                child.wanted_again = True
+                self.diary.event("asked to restart", block=block, process=child.name)
+                os.kill(child.pid, signal.SIGKILL)
+        return [child.name for child in found]
+
+    def stop(self, at_once: bool) -> None:
+        """End the run: let it finish what is under way, or stop it as a second interrupt does."""
+        self.diary.event("asked to stop", now=at_once)
+        if at_once:
+            self._interrupts += 2
+        elif self.state == "running":
+            self._drain(time.monotonic(), math.inf)
 
     # stop
 
@@ -626,8 +754,21 @@ class Supervisor:
             "logs": str(self.logs),
         }
         self.diary.event("finished", exit_code=self.exit_code)
+        if self._trace:
+            final["notes"] = [*self.notes, self._write_trace(self._trace)]
         self.diary.accounts(final)
         return final
+
+    def _write_trace(self, path: Path) -> str:
+        """Write the trace of the run; return what there is to say of it."""
+        zero = self._origin * 1e-9 - self.diary.began  # the diary counts from its own beginning
+        events = [{**event, "at": event["at"] - zero} for event in RunRecord(self.logs).events]
+        behind = {name: any(edge.source == name for edge in self.graph.edges) for name in self.graph.order}
+        try:
+            calls = traces.write(path, self.logs, behind, self._origin, events)
+        except StorageError as error:
+            return str(error)
+        return f"{path}: a trace of {calls} calls; open it at ui.perfetto.dev"
 
 
 def _standing(recorded: Mapping[str, Any] | None, name: str) -> Standing | None:

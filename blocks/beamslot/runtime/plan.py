@@ -9,6 +9,7 @@ from beamslot.runtime.chaos import Strike
 from beamslot.runtime.diary import Diary
 from beamslot.runtime.graph import Graph
 from beamslot.runtime.resume import Going
+from beamslot.runtime.timeline import Change
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Plan:
     poison: by block, slots that are not worked on    suspects: by block, slots that ended it once
     epoch: how often the links were made anew    life: how often this process was started
     draining: whether sources are to end    diary: where crashes are written
+    timeline: how parameters change, of the graph and as it was agreed since    trace: where calls are written down
     strikes: what is done to the process on purpose
     """
 
@@ -66,6 +68,8 @@ class Plan:
     draining: bool = False
     diary: Diary | None = None
     strikes: tuple[Strike, ...] = ()
+    timeline: tuple[Change, ...] = ()
+    trace: Path | None = None
 
     def news(self) -> dict[str, Any]:
         """Return what changes from epoch to epoch as plain values."""
@@ -76,6 +80,7 @@ class Plan:
             "suspects": {name: sorted(slots) for name, slots in self.suspects.items()},
             "epoch": self.epoch,
             "draining": self.draining,
+            "timeline": [change.plain() for change in self.timeline],
         }
 
     def renewed(self, news: Mapping[str, Any]) -> "Plan":
@@ -90,4 +95,5 @@ class Plan:
             suspects={name: frozenset(slots) for name, slots in news["suspects"].items()},
             epoch=news["epoch"],
             draining=news["draining"],
+            timeline=tuple(Change.of(plain) for plain in news["timeline"]),
         )

@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -35,6 +36,8 @@ from beamslot.runtime.place import Standing
 from beamslot.runtime.plan import Plan
 from beamslot.runtime.record import Now, Record
 from beamslot.runtime.slots import SlotSet
+from beamslot.runtime.timeline import PACE, RUN, Change
+from beamslot.runtime.trace import Tracer
 from beamslot.runtime.transport import Inlet, Tap
 from beamslot.runtime.wiring import Inner, Seat, Wiring
 
@@ -53,6 +56,9 @@ CALLS_BETWEEN_POLLS = 64
 WORK_BETWEEN_POLLS = 1_000_000
 """What calls may take together before the sockets are looked at again [ns]."""
 
+MOST_SAID = 1000
+"""So many sentences of its blocks a process keeps: the world outside must not fill its memory."""
+
 GIVE_WAY = 10
 """How nice a process is that only lossy edges lead to."""
 
@@ -64,8 +70,10 @@ class Meter:
     """What a block has cost over all epochs of this process."""
 
     def __init__(self) -> None:
-        self.process_time, self.end_to_end = Latency(), Latency()
+        self.process_time = Latency()
+        self.end_to_end: dict[int, Latency] = {}
         self.slots = self.busy = self.cut_short = 0
+        self.faults: Counter[str] = Counter()
         self.mark_at = self.mark_cost = 0
         self.results: dict[str, Any] = {}
 
@@ -77,13 +85,15 @@ class Unit:
         graph = plan.graph
         self.plan, self.control, self.record, self.nows = plan, control, record, nows
         self.blocks = {
-            name: graph.blocks[name].build(RunContext(name, graph.seed, graph.slot_period)) for name in plan.blocks
+            name: graph.blocks[name].build(RunContext(name, graph.seed, graph.slot_period, self._say))
+            for name in plan.blocks
         }
         self.meters = {name: Meter() for name in plan.blocks}
         self.clock = SlotClock(graph.slot_period, graph.pace)
+        self._tracer = Tracer(plan.trace) if plan.trace else None
         self.errors: list[str] = []
         self._strikes = list(plan.strikes)
-        self._going = self._closing = self._cutting = False
+        self._going = self._closing = self._cutting = self._paused = False
         self._halt_at = -1
         self._draining = plan.draining
         self._told_ready = False
@@ -121,10 +131,17 @@ class Unit:
                 self.control.send("status", blocks=self.status())  # the account up to the failure
                 self._closing = True  # what is still to be said, this thread says alone
                 raise
+        if self._tracer:
+            self._tracer.close()
         self._wiring.close(1000)
         for tap in self._taps.values():
             tap.close()
         self._context.term()
+
+    def _say(self, text: str) -> None:
+        """Take a sentence of a block for whoever watches the run."""
+        if len(self.errors) < MOST_SAID:
+            self.errors.append(text)
 
     # epochs
 
@@ -259,10 +276,11 @@ class Unit:
             )
             self._poll(1e-3 if owing else 5e-3 if self._shares else 0.05)
             return
-        wait = min(self.clock.wait(self._next_slots(name)) for name in makers)
+        due = min(self._next(name)[1] for name in makers)
+        wait = self.clock.until(due)
         self._poll(min(wait - 1e-3, 0.05) if wait >= 2e-3 else 0)
         if wait < 2e-3:
-            time.sleep(max(0.0, min(self.clock.wait(self._next_slots(name)) for name in makers)))
+            time.sleep(max(0.0, self.clock.until(due)))
 
     def _poll(self, patience: float) -> None:
         for source, _ in self._poller.poll(int(patience * 1e3)):
@@ -293,7 +311,7 @@ class Unit:
             if core.ended or (seat.outlets and not seat.room()):
                 continue
             if not seat.inlets:
-                if self._going and self._make(name, seat):
+                if self._free(seat) and self._make(name, seat):
                     return True
                 continue
             step = core.step()
@@ -304,29 +322,47 @@ class Unit:
 
     def _makes(self, name: str) -> bool:
         seat = self.seats[name]
-        return self._going and not seat.core.ended and seat.room()
+        return self._free(seat) and not seat.core.ended and seat.room()
+
+    def _free(self, seat: Seat) -> bool:
+        """Whether a source may go on: all are there, nobody has paused the run, no change is being agreed upon."""
+        return self._going and seat.core.tuning.hold is None and (self._draining or not self._paused)
 
     def _next_slots(self, name: str) -> range:
         graph, first = self.plan.graph, self._sources[name]
-        end = first + graph.burst
+        end = min(first + graph.burst, self.seats[name].core.tuning.until(first))
         return range(first, end if graph.slots is None else min(end, graph.slots))
 
+    def _next(self, name: str) -> tuple[range, int]:
+        """Return the next slots of a source and when they are due [ns]; one with frames of its own says so itself."""
+        asked = self._next_slots(name)
+        own = self.blocks[name].upcoming(asked) if asked else None
+        if own is None:
+            return asked, self.clock.due(asked)
+        slots, since = own
+        if self.plan.graph.slots is not None:
+            slots = range(min(slots.start, self.plan.graph.slots), min(slots.stop, self.plan.graph.slots))
+        return slots, self.clock.due_after(since)
+
     def _make(self, name: str, seat: Seat) -> bool:
-        slots, now = self._next_slots(name), self.nows[name]
+        (slots, due), now = self._next(name), self.nows[name]
         if not slots or seat.unwanted or (self._draining and slots.start >= now.made):
             seat.core.ended = True
             self._send_all(seat, [(port, Eos(slots.start)) for port in seat.outlets])
             return True
         paced = self.clock.paced
-        captured = self.clock.due(slots) if paced else time.monotonic_ns()
+        captured = due if paced else time.monotonic_ns()
         if paced and captured > time.monotonic_ns():
             return False
         step = seat.core.make(slots, captured)
+        if step.slots is not None and not step.slots and not step.items:
+            now.end()
+            return False  # nothing has come yet
         slots = step.slots or slots
         self._sources[name] = slots.stop
         self._record(name, seat, step)
         if paced and slots.stop > now.made:
-            self.clock.note(slots)
+            self.clock.note(slots, due)
         now.made = slots.stop
         return True
 
@@ -370,13 +406,16 @@ class Unit:
             meter.busy += spent
             if step.cut_short:
                 meter.cut_short += len(step.slots)
+            meter.faults.update(struck(step.items))
             self._spent += spent
             meter.process_time.add(spent)
             self.nows[name].end()
             if core.marked and core.unmarked >= self._spacing:
                 self._mark(name, core, False)
             if not seat.outlets:
-                meter.end_to_end.add(time.monotonic_ns() - step.captured)
+                meter.end_to_end.setdefault(step.number, Latency()).add(time.monotonic_ns() - step.captured)
+            if self._tracer:
+                self._tracer.add(name, step.slots, step.begun, spent, step.captured)
 
     def _send_all(self, seat: Seat, items: list[tuple[str, Item]]) -> None:
         for port, item in items:
@@ -496,7 +535,7 @@ class Unit:
         for name, seat in self.seats.items():
             if seat.core.started and not seat.stopped:
                 seat.stopped = True
-                if not seat.outlets:
+                if self.blocks[name].judges():
                     self.meters[name].results = self.blocks[name].results()
                 self.blocks[name].stop()
 
@@ -528,6 +567,8 @@ class Unit:
             self.control.send("ready", epoch=self.plan.epoch)
         if now - self._status_at >= STATUS_EVERY:
             self._status_at = now
+            if self._tracer:
+                self._tracer.flush()
             self._wiring.remotes.redial()
             if self.control.free:
                 self.control.send("status", blocks=self.status())
@@ -583,8 +624,17 @@ class Unit:
         for message in self.control.receive():
             kind = message["kind"]
             if kind == "go" and message["epoch"] == self.plan.epoch:
-                self.clock.origin = message["origin"]
-                self._going = True
+                self.clock.keep(message["origin"], message["pace"])
+                self._going, self._paused = True, message["paused"]
+            elif kind == "pause":
+                self._paused = True
+            elif kind == "unpause":
+                self.clock.keep(message["origin"], message["pace"])
+                self._paused = False
+            elif kind == "propose" and message["epoch"] == self.plan.epoch:
+                self._propose(message["block"], message["number"])
+            elif kind == "commit" and message["epoch"] == self.plan.epoch:
+                self._commit(Change.of(message["change"]), message["origin"])
             elif kind == "drain":
                 self._draining = self._going = True
             elif kind == "halt":
@@ -598,6 +648,29 @@ class Unit:
                 os._exit(0)
         if self.control.closed:
             os._exit(1)
+
+    def _propose(self, block: str, number: int) -> None:
+        """Say from which slot on a change can hold, and begin none behind it before that is agreed."""
+        bounds: list[int] = []
+        for name, seat in self.seats.items():
+            if seat.core.ended or (name not in self._sources if block == RUN else name != block):
+                continue
+            busy = seat.core.working_on
+            bound = self._sources.get(name) if name in self._sources else seat.core.bound()
+            seat.core.tuning.hold = max(bound or 0, busy.stop if busy else 0)
+            bounds.append(seat.core.tuning.hold)
+        self.control.send("bound", number=number, slot=max(bounds, default=None))
+
+    def _commit(self, change: Change, origin: int) -> None:
+        """Take a change that is agreed upon; one without values was not, and all go on as before."""
+        for name, seat in self.seats.items():
+            if change.block in (RUN, name):
+                if change.values and change.block != RUN:
+                    seat.core.tuning.add(change)
+                seat.core.tuning.hold = None
+        if change.block == RUN and change.values:
+            self.clock.keep(origin, change.values[PACE])
+        self._moved = True
 
     def _cut_links(self) -> None:
         self._wiring.remotes.cut()
@@ -620,7 +693,7 @@ class Unit:
     def _status(self, name: str, seat: Seat) -> dict[str, Any]:
         core, meter = seat.core, self.meters[name]
         busy = core.working_on
-        if busy is None and core.started and not seat.outlets and not seat.stopped:
+        if busy is None and core.started and self.blocks[name].judges() and not seat.stopped:
             meter.results = self.blocks[name].results()
         state = "waiting"
         if busy is not None:
@@ -630,7 +703,7 @@ class Unit:
         elif not seat.room():
             state = "blocked"
         elif not seat.inlets:
-            state = "pacing" if self._going else "starting"
+            state = "paused" if self._paused else "pacing" if self._going else "starting"
         links = [link for outlet in seat.outlets.values() for link in outlet.links]
         inlets = [inlet.edge if inlet else core.inputs[index].edge for index, inlet in enumerate(seat.inlets)]
         return {
@@ -641,10 +714,15 @@ class Unit:
             "waits_for": core.waits_for() if state == "waiting" else [],
             "slots": self._sources[name] if not seat.inlets else meter.slots,
             "late": 0 if seat.inlets else self.clock.late,
+            "behind": [] if seat.inlets else list(self.clock.behind.counts.items()),
             "cut_short": meter.cut_short,
+            "faults": dict(meter.faults),
             "busy_ns": meter.busy,
             "process_time": list(meter.process_time.counts.items()),
-            "end_to_end": list(meter.end_to_end.counts.items()),
+            "end_to_end": _all_of(meter.end_to_end.values()),
+            "by_streams": [
+                [core.streams(number), list(one.counts.items())] for number, one in meter.end_to_end.items()
+            ],
             "edges": [
                 *(link.account() for link in links),
                 *(_inner_account(inner) for inner in seat.consumers),
@@ -652,11 +730,34 @@ class Unit:
             "oldest": {link.edge: link.acknowledged.prefix() for link in links}
             | {inner.edge.name: inner.core.begin_of(inner.index) for inner in seat.consumers},
             "inputs": {edge: core.account(index) for index, edge in enumerate(inlets)},
+            "troubles": {inlet.edge: inlet.troubles for inlet in seat.inlets if inlet is not None and inlet.bad},
             "errors": self.errors,
-            "refused": sum(outlet.refused for outlet in seat.outlets.values())
+            "refused": self.blocks[name].refused
+            + sum(outlet.refused for outlet in seat.outlets.values())
             + (self._wiring.remotes.refused if self.blocks[name].remote else 0),
             "results": meter.results,
         }
+
+
+def struck(items: Sequence[tuple[str, Item]]) -> Counter[str]:
+    """Return how many slots each fault struck, by what the frames of the first output say.
+
+    A frame says so by the tag {"faults": {kind: [[first, end], ...]}}; what else goes by that name counts for nothing.
+    """
+    found: Counter[str] = Counter()
+    for port, item in items:
+        if type(item) is Frame and port == items[0][0] and "faults" in item.tags:
+            with contextlib.suppress(AttributeError, TypeError, ValueError):
+                told = {kind: sum(end - first for first, end in pairs) for kind, pairs in item.tags["faults"].items()}
+                found.update(told)
+    return found
+
+
+def _all_of(latencies: Iterable[Latency]) -> list[tuple[int, int]]:
+    total = Latency()
+    for latency in latencies:
+        total.merge(latency)
+    return list(total.counts.items())
 
 
 def _inner_account(inner: Inner) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a run says of itself: the accounts of its edges, latencies, what the sinks judged, and who waits for whom."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,12 +25,14 @@ def build(graph: Graph, statuses: Mapping[str, Status], seconds: float) -> dict[
         "seconds": round(seconds, 6),
         "slots_per_s": round(slots / seconds, 3) if seconds > 0 else 0.0,
         "late_slots": sum(status["late"] for status in statuses.values()),
+        "pace": Latency(total(statuses, "behind")).summary(),
         "edges": _edges(graph, statuses),
         "blocks": {
             name: {
                 "slots": status["slots"],
                 **Latency(status["process_time"]).summary(),
                 "cut_short": status["cut_short"],
+                **({"faults": faults} if (faults := status.get("faults")) else {}),
                 "busy_s": round(status["busy_ns"] * 1e-9, 6),
                 "restarts": status["restarts"],
                 "replicas": max(1, graph.blocks[name].replicas),
@@ -39,20 +42,55 @@ def build(graph: Graph, statuses: Mapping[str, Status], seconds: float) -> dict[
             for name, status in ((name, statuses[name]) for name in graph.blocks if name in statuses)
         },
         "end_to_end": Latency(end_to_end(statuses)).summary(),
+        "paths": paths(graph, statuses),
         "sinks": {
             name: statuses[name]["results"]
             for name, spec in graph.blocks.items()
-            if not spec.kind.outputs and name in statuses
+            if spec.kind.judges() and name in statuses
         },
     }
 
 
+def paths(graph: Graph, statuses: Mapping[str, Status]) -> list[dict[str, Any]]:
+    """Return how long slots took on each path from a source to a sink: from their capture to the end of the last call.
+
+    Paths that meet before the sink, or in one call of it, took the same: that of the last to come.
+    returns path: block names; and the latency as `Latency` sums it up
+    """
+    return [{"path": path, **Latency(counts).summary()} for path, counts in path_counts(graph, statuses)]
+
+
+def path_counts(graph: Graph, statuses: Mapping[str, Status]) -> list[tuple[list[str], Any]]:
+    """Return the same as `Latency` counts it."""
+    return [
+        (path, counts)
+        for name, status in statuses.items()
+        for streams, counts in status.get("by_streams", ())
+        for path in _leading(graph, name, streams)
+    ]
+
+
+def _leading(graph: Graph, name: str, streams: Sequence[str]) -> list[list[str]]:
+    """Return every path that ends at a block and comes by one of these streams."""
+    edges = [edge for edges in graph.inputs_of(name).values() for edge in edges]
+    found: list[list[str]] = []
+    for source in dict.fromkeys(edge.source for edge in edges if edge.stream in streams):
+        before = [edge.stream for edges in graph.inputs_of(source).values() for edge in edges]
+        found += [[*path, name] for path in (_leading(graph, source, before) if before else [[source]])]
+    return found
+
+
 def end_to_end(statuses: Mapping[str, Status]) -> list[tuple[int, int]]:
     """Return how long slots took from their capture to each sink, as `Latency` counts it."""
-    all_sinks = Latency()
+    return total(statuses, "end_to_end")
+
+
+def total(statuses: Mapping[str, Status], key: str) -> list[tuple[int, int]]:
+    """Return a latency over all blocks, as `Latency` counts it."""
+    found = Latency()
     for status in statuses.values():
-        all_sinks.merge(Latency(status["end_to_end"]))
-    return list(all_sinks.counts.items())
+        found.merge(Latency(status.get(key, ())))
+    return list(found.counts.items())
 
 
 def by_block(
@@ -79,9 +117,25 @@ def together(past: Status, status: Status) -> dict[str, Any]:
         **status,
         "slots": status["slots"] if not status["inputs"] else past["slots"] + status["slots"],
         "results": status["results"] or past["results"],
+        "faults": _summed(past, status),
+        "by_streams": _by_streams(past, status),
         **{key: past[key] + status[key] for key in ("late", "cut_short", "busy_ns", "refused", "errors")},
-        **{key: _merged(past[key], status[key]) for key in ("process_time", "end_to_end")},
+        **{key: _merged(past.get(key, ()), status.get(key, ())) for key in ("process_time", "end_to_end", "behind")},
     }
+
+
+def _summed(one: Status, other: Status) -> dict[str, int]:
+    """Return by fault the slots that it struck, of two statuses."""
+    counted: list[Mapping[str, int]] = [status.get("faults", {}) for status in (one, other)]
+    return dict(Counter(counted[0]) + Counter(counted[1]))
+
+
+def _by_streams(past: Status, status: Status) -> list[Any]:
+    """Return the latencies of a sink by the streams of its joins, with those of earlier lives."""
+    found: dict[tuple[str, ...], Latency] = {}
+    for streams, counts in (*past.get("by_streams", ()), *status.get("by_streams", ())):
+        found.setdefault(tuple(streams), Latency()).merge(Latency(counts))
+    return [[list(streams), list(latency.counts.items())] for streams, latency in found.items()]
 
 
 def _merged(one: Any, other: Any) -> list[tuple[int, int]]:
@@ -99,6 +153,7 @@ def _beside(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         "working_on": one["working_on"] or other["working_on"],
         "idle_ns": min(one["idle_ns"], other["idle_ns"]),
         "waits_for": one["waits_for"] or other["waits_for"],
+        "faults": _summed(one, other),
         **{
             key: one[key] + other[key]
             for key in ("slots", "late", "cut_short", "busy_ns", "refused", "errors", "restarts")
@@ -124,7 +179,13 @@ def _edges(graph: Graph, statuses: Mapping[str, Status]) -> list[dict[str, Any]]
     """Return the account of every edge: what was offered and is in flight says its producer, the rest its consumer."""
     offered = {account["edge"]: account for status in statuses.values() for account in status["edges"]}
     known = {edge: account for status in statuses.values() for edge, account in status["inputs"].items()}
-    return [_account(offered[edge.name], known.get(edge.name, NOTHING)) for edge in graph.edges if edge.name in offered]
+    troubles = {edge: counts for status in statuses.values() for edge, counts in status.get("troubles", {}).items()}
+    return [
+        _account(offered[edge.name], known.get(edge.name, NOTHING))
+        | ({"faults": troubles[edge.name]} if edge.name in troubles else {})
+        for edge in graph.edges
+        if edge.name in offered
+    ]
 
 
 def _account(producer: Mapping[str, Any], consumer: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +229,10 @@ def silent(edges: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def oddities(statuses: Mapping[str, Status]) -> list[str]:
-    """Return how many messages of strangers were refused, and slots cut short; bad messages are told when they come."""
+    """Return how many messages of strangers were refused, slots cut short, and what failed on purpose.
+
+    Bad messages are told when they come.
+    """
     refused = {name: status["refused"] for name, status in statuses.items() if status["refused"]}
     short = {name: status for name, status in statuses.items() if status["cut_short"]}
     return [
@@ -176,6 +240,17 @@ def oddities(statuses: Mapping[str, Status]) -> list[str]:
         *(
             f"{name}: {one['cut_short']} of {one['slots']} slots cut short by its deadline"
             for name, one in short.items()
+        ),
+        *(
+            f"{name}: {kind} struck {count} of {one['slots']} slots"
+            for name, one in statuses.items()
+            for kind, count in one.get("faults", {}).items()
+        ),
+        *(
+            f"{edge}: of its messages {', '.join(f'{n} {kind}' for kind, n in counts.items() if kind != 'healed')}; "
+            f"asked for again {counts['healed']} times"
+            for one in statuses.values()
+            for edge, counts in one.get("troubles", {}).items()
         ),
     ]
 

@@ -10,12 +10,13 @@ from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import zmq
 import zmq.backend
 
-from beamslot.errors import BindError, FrameError
+from beamslot.errors import BindError, CorruptFrame, FrameError
 from beamslot.frame import (
     Acknowledge,
     Credit,
@@ -33,6 +34,8 @@ from beamslot.frame import (
 )
 from beamslot.frame.codec import MAX_BYTES, MAX_HEADER
 from beamslot.runtime.align import Item, cut
+from beamslot.runtime.fault import AGAIN, CHECKED, FRESH, HEARD, BadLink, checksum
+from beamslot.runtime.graph import LinkFault
 from beamslot.runtime.place import END
 from beamslot.runtime.slots import SlotSet
 
@@ -65,6 +68,12 @@ DESCRIBE_EVERY = 1_000_000_000
 
 ACK_WITHIN = 2_000_000
 """What is finished is acknowledged within this time at the latest [ns]."""
+
+HELD_AT_MOST = 3
+"""Messages behind a missing one, of a link that is not sound, from which on it is asked for again."""
+
+MISSED_WITHIN = 20_000_000
+"""So long something may be missing before it is asked for again [ns]."""
 
 ACK_APART = 1_000_000
 """Acknowledgements of an idle consumer are so far apart while its producer has room left [ns]."""
@@ -662,19 +671,57 @@ def _last(message: Message) -> int:
 
 
 class Wire:
-    """The connection of an inlet to one process of its producer."""
+    """The connection of an inlet to one process of its producer.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], edge: str, epoch: int, remote: bool = False) -> None:
+    silent: whether it stands in the place of another, and nothing has come by it yet
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        edge: str,
+        epoch: int,
+        remote: bool = False,
+        fault: LinkFault | None = None,
+        seed: int = 0,
+    ) -> None:
         self.described: Describe | None = None
         self.last = -1
         self.endpoint = ""
-        self.socket = context.socket(zmq.DEALER)
-        if not remote:  # whose connection comes back while the old one is not yet known to be gone: it must be another
-            self.socket.set(zmq.IDENTITY, f"{edge}#{epoch}#{secrets.token_hex(16)}".encode()[-250:])
-        self.socket.set(zmq.RCVHWM, 0)
-        self.socket.set(zmq.SNDHWM, 0)
-        self.socket.set(zmq.MAXMSGSIZE, MAX_BYTES)
-        self.socket.set(zmq.LINGER, 1000)
+        self.silent = False
+        self.bad: BadLink | None = None
+        if fault is not None:
+            self.bad = BadLink(context, fault, f"{seed}/{edge}/{epoch}", partial(_dealer, context, edge, epoch))
+            self.socket = self.bad.near
+        else:
+            self.socket = _dealer(context, edge, None if remote else epoch)
+
+    def connect(self, endpoint: str) -> None:
+        """Connect to a process of the producer."""
+        self.endpoint = endpoint
+        if self.bad is not None:
+            self.bad.connect(endpoint)
+        else:
+            self.socket.connect(endpoint)
+
+    def close(self, linger: int) -> None:
+        """Close it; what is queued is sent for so long [ms]."""
+        if self.bad is not None:
+            self.bad.close(linger)
+        else:
+            self.socket.close(linger=linger)
+
+
+def _dealer(context: zmq.Context[zmq.Socket[bytes]], edge: str, epoch: int | None) -> zmq.Socket[bytes]:
+    """Return the socket of a connection, of an identity of its own; of a remote one, which has no epoch, without."""
+    socket = context.socket(zmq.DEALER)
+    if epoch is not None:  # where it comes back while the old one is not yet known to be gone, it must be another
+        socket.set(zmq.IDENTITY, f"{edge}#{epoch}#{secrets.token_hex(16)}".encode()[-250:])
+    socket.set(zmq.RCVHWM, 0)
+    socket.set(zmq.SNDHWM, 0)
+    socket.set(zmq.MAXMSGSIZE, MAX_BYTES)
+    socket.set(zmq.LINGER, 1000)
+    return socket
 
 
 class Inlet:
@@ -685,6 +732,7 @@ class Inlet:
     begin: the first slot that is needed, None where the stream may begin anywhere
     allowance: slots in hand that it asks for on a queued edge, 0 on others
     remote: whether the producer is of another run; its connection is somebody else's care
+    fault, seed: what its link does on purpose; then what is missing is asked for again, over a new connection
     shared, through: what the producer says of an edge that several processes share: before which slot all have noted
         what is finished, and before which all is shared out
     """
@@ -704,6 +752,8 @@ class Inlet:
         begin: int | None = None,
         allowance: int = 0,
         remote: bool = False,
+        fault: LinkFault | None = None,
+        seed: int = 0,
     ) -> None:
         self.edge, self.token, self.slots, self.nbytes, self.epoch = edge, token, slots, nbytes, epoch
         self.replica, self.allowance, self.remote = replica, allowance, remote
@@ -725,7 +775,12 @@ class Inlet:
         self._eos: Eos | None = None
         self._known = len(self.finished)
         self._context = context
-        self.wires = [Wire(context, edge, epoch, remote) for _ in range(producers)]
+        self.wires = [Wire(context, edge, epoch, remote, fault, seed) for _ in range(producers)]
+        self.bad = self.wires[0].bad
+        self.healed = 0
+        self._held: deque[Frame | Gap | Describe | Eos] = deque()
+        self._missed_at = self._damaged_at = 0
+        self._asking = False
 
     @property
     def socket(self) -> zmq.Socket[bytes]:
@@ -735,8 +790,7 @@ class Inlet:
     def connect(self, *endpoints: str) -> None:
         """Connect to each process of the producer and introduce ourselves."""
         for wire, endpoint in zip(self.wires, endpoints, strict=True):
-            wire.endpoint = endpoint
-            wire.socket.connect(endpoint)
+            wire.connect(endpoint)
             self.greet(wire)
 
     def greet(self, wire: Wire) -> None:
@@ -748,11 +802,17 @@ class Inlet:
 
     def cut(self) -> None:
         """Break the connections and make new ones, as a failing link would; nothing is lost by it."""
+        if self.bad is not None:
+            self._ask_again()
+            return
+        if any(wire.silent for wire in self.wires):
+            return  # were its hello read after that of the next, the producer would take it for the newer one
         for number, wire in enumerate(self.wires):
-            wire.socket.close(linger=0)
+            wire.close(0)
             fresh = Wire(self._context, self.edge, self.epoch)
-            fresh.endpoint, fresh.described = wire.endpoint, wire.described
-            fresh.socket.connect(wire.endpoint)
+            fresh.silent = True
+            fresh.described = wire.described
+            fresh.connect(wire.endpoint)
             self.wires[number] = fresh
             self.greet(fresh)
         self.taken, self._credit = 0, self.allowance
@@ -760,7 +820,7 @@ class Inlet:
     def close(self, linger: int = 1000) -> None:
         """Close the sockets; what is queued is sent for so long [ms]."""
         for wire in self.wires:
-            wire.socket.close(linger=linger)
+            wire.close(linger)
 
     def _say(self, message: Message) -> None:
         for wire in self.wires:
@@ -782,6 +842,10 @@ class Inlet:
                 parts = receive(wire.socket)
             except zmq.Again:
                 break
+            if self.bad is not None:
+                self._heal(wire, parts, items)
+                continue
+            wire.silent = False
             try:
                 message = decode(parts)
             except FrameError as error:
@@ -797,6 +861,89 @@ class Inlet:
                     self._slots(wire, message, items)
             else:
                 self._hear(wire, message, items)
+
+    # over a link that is not sound
+
+    @property
+    def troubles(self) -> dict[str, int]:
+        """Messages by what the link did to them, and how often what was missing was asked for; of a sound link none."""
+        return {} if self.bad is None else {**self.bad.counts, "healed": self.healed}
+
+    def _heal(self, wire: Wire, parts: Sequence[Any], items: list[Item]) -> None:
+        """Take a message whatever became of it, and pass on what follows on what came before."""
+        if len(parts) == 1:
+            if parts[0] == FRESH:
+                self._begin_again()
+            return
+        if self._asking:
+            return  # of the connection that is given up
+        try:
+            if parts[0] != checksum(parts[1:]) or len(parts[0]) != CHECKED:
+                raise CorruptFrame("the checksum of a message does not hold: it was damaged on its way")
+            message = decode(parts[1:])
+        except FrameError as error:
+            self._count(error)
+            self._damaged_at = self._damaged_at or time.monotonic_ns()  # perhaps the end, which nothing follows
+            return
+        if isinstance(message, Frame | Gap | Describe | Eos):
+            self._in_turn(wire, message, items)
+
+    def _in_turn(self, wire: Wire, message: Frame | Gap | Describe | Eos, items: list[Item]) -> None:
+        """Pass on a message, or hold it behind one that is missing."""
+        if (self._held and isinstance(message, Describe | Eos)) or not self._follows(message):
+            self._held.append(message)
+        else:
+            self._pass_on(wire, message, items)
+        while self._held and self._follows(self._held[0]):
+            self._pass_on(wire, self._held.popleft(), items)
+        if self._held:
+            self._missed_at = self._missed_at or time.monotonic_ns()
+        if len(self._held) > HELD_AT_MOST:
+            self._ask_again()
+
+    def _follows(self, message: Frame | Gap | Describe | Eos) -> bool:
+        """Whether nothing is missing before a message, be it slots or the description of its operator."""
+        if isinstance(message, Describe) or self.next_slot is None:
+            return True
+        if type(message) is Frame and self._described is not None:
+            operator = self._described.info.operator
+            if message.operator != (None if operator is None else operator.hash):
+                return False
+        return message.first <= self.next_slot
+
+    def _pass_on(self, wire: Wire, message: Frame | Gap | Describe | Eos, items: list[Item]) -> None:
+        if not isinstance(message, Frame | Gap):
+            self._hear(wire, message, items)
+            return
+        before = self.next_slot
+        self._order(message, items)
+        if self.next_slot != before:
+            self._missed_at = 0
+            self.taken += message.count if type(message) is Frame else 0
+
+    def _ask_again(self) -> None:
+        """Ask for a new connection, over which all comes again that is not acknowledged."""
+        if self.bad is not None and not self._asking:
+            self._asking = True
+            self.healed += 1
+            self.bad.say(AGAIN)
+
+    def _begin_again(self) -> None:
+        """Take note of a new connection: nothing follows on what came over the old one."""
+        self._asking = False
+        self._missed_at = self._damaged_at = 0
+        self._held.clear()
+        self.taken, self._credit = 0, self.allowance
+        if self.bad is not None:
+            self.bad.say(HEARD)
+        if self.allowance:
+            self._say(Acknowledge(self._told.ranges(), self._eos_told, self.allowance))
+
+    def _lose_patience(self) -> None:
+        """Ask again for what has been missing for too long."""
+        since = min(self._missed_at or self._damaged_at, self._damaged_at or self._missed_at)
+        if since and not self.ended and time.monotonic_ns() - since > MISSED_WITHIN:
+            self._ask_again()
 
     def _slots(self, wire: Wire, item: Frame | Gap, items: list[Item]) -> None:
         wire.last = item.end
@@ -893,6 +1040,8 @@ class Inlet:
         consumer of a fast stream would acknowledge every frame, at the cost of the producer; so it lets a moment pass
         between acknowledgements while the producer has half its window left and does not wait for them.
         """
+        if self.bad is not None:
+            self._lose_patience()
         if not self._owed:
             return False
         now = time.monotonic_ns()

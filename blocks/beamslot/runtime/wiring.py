@@ -11,6 +11,7 @@ import zmq
 from beamslot.runtime.block import Block
 from beamslot.runtime.core import Core, Input, Resumed
 from beamslot.runtime.graph import DEFAULT_BYTES, DEFAULT_WINDOW, EdgeSpec, frame_slots, minimum_window
+from beamslot.runtime.parameters import timeline_of
 from beamslot.runtime.place import Standing
 from beamslot.runtime.plan import Plan
 from beamslot.runtime.record import Now
@@ -125,6 +126,7 @@ class Wiring:
             now=self._nows.get(name),
             sparse=spec.replicas > 1,
             deadline=spec.deadline,
+            timeline=timeline_of(self.graph, name, self.plan.timeline),
         )
 
     def _connect(self, name: str, seat: Seat) -> None:
@@ -215,6 +217,8 @@ class Wiring:
             producers=max(1, self.graph.blocks[edge.source].replicas),
             begin=core.begin_of(index) or None,
             allowance=0 if edge.lossless and not sparse else self._frame[edge.source] + 1 if edge.lossless else 1,
+            fault=edge.fault,
+            seed=self.graph.seed,
         )
 
     def open(self) -> None:
