@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from beamslot.runtime import observe, rundir
 from beamslot.runtime.latency import PER_OCTAVE
-from beamslot.tables import judged, judged_angles
+from beamslot.tables import COVERED, is_alarm, judged, judged_angles, judged_pairs, judged_quality
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -25,12 +25,14 @@ NAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "beamslot_slots": ("counter", ("run", "block"), "slots that a block has worked off"),
     "beamslot_call_seconds": ("histogram", ("run", "block"), "duration of a call of a block"),
     "beamslot_latency_seconds": ("histogram", ("run",), "from the capture of slots to the end of their call in a sink"),
+    "beamslot_path_latency_seconds": ("histogram", ("run", "path"), "the same on each path from a source to a sink"),
     "beamslot_late_slots": ("counter", ("run",), "slots given out more than a frame after they were due"),
     "beamslot_cut_short_slots": (
         "counter",
         ("run", "block"),
         "slots for which a deadline came before the block was done",
     ),
+    "beamslot_fault_slots": ("counter", ("run", "block", "fault"), "slots that a fault on purpose struck"),
     "beamslot_restarts": ("counter", ("run", "block"), "times that the processes of a block were started again"),
     "beamslot_refused_messages": ("counter", ("run", "block"), "messages of strangers"),
     "beamslot_edge_offered_slots": ("counter", ("run", "edge"), "slots that the producer handed to an edge"),
@@ -38,6 +40,11 @@ NAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "beamslot_edge_dropped_slots": ("counter", ("run", "edge", "reason"), "slots that an edge dropped"),
     "beamslot_edge_unmatched_slots": ("counter", ("run", "edge"), "slots whose partner in a join never came"),
     "beamslot_edge_redelivered_slots": ("counter", ("run", "edge"), "slots sent again after a restart"),
+    "beamslot_edge_fault_messages": (
+        "counter",
+        ("run", "edge", "fault"),
+        "messages by what a bad link did to them; healed: how often it was asked again",
+    ),
     "beamslot_edge_in_flight_slots": ("gauge", ("run", "edge"), "slots that are not acknowledged yet"),
     "beamslot_cpu_seconds": ("counter", ("run", "process"), "processor time of a living process of the run"),
     "beamslot_memory_bytes": ("gauge", ("run", "process"), "resident memory of a process of the run"),
@@ -45,8 +52,72 @@ NAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "beamslot_nmse_crb_db": ("gauge", ("run", "sink"), "Cramer-Rao bound of the same draws"),
     "beamslot_angle_rmse_degrees": ("gauge", ("run", "sink", "estimate"), "RMSE of angles over frames without outlier"),
     "beamslot_angle_outlier_ratio": ("gauge", ("run", "sink", "estimate"), "share of frames with an outlier"),
+    "beamslot_nmse_over_crb_db": ("gauge", ("run", "sink", "estimate"), "NMSE over the Cramer-Rao bound of its draws"),
+    "beamslot_nmse_over_stated_db": ("gauge", ("run", "sink", "estimate"), "NMSE over what the estimator says it is"),
+    "beamslot_coverage_ratio": (
+        "gauge",
+        ("run", "sink", "estimate", "level"),
+        "share of slots whose error lies within the stated interval of a level",
+    ),
+    "beamslot_strongest_found_ratio": (
+        "gauge",
+        ("run", "sink", "estimate"),
+        "share of slots in which the strongest path was found",
+    ),
+    "beamslot_strongest_rmse_degrees": ("gauge", ("run", "sink", "estimate"), "RMSE of its direction where it was"),
+    "beamslot_residual_over_noise_db": ("gauge", ("run", "sink", "estimate"), "energy of the residual over the noise"),
+    "beamslot_residual_plausible_ratio": (
+        "gauge",
+        ("run", "sink", "estimate"),
+        "share of slots whose residual has an energy that 95 % of noise has",
+    ),
+    "beamslot_residual_white_ratio": (
+        "gauge",
+        ("run", "sink", "estimate"),
+        "share of slots whose residual is white at 95 %",
+    ),
+    "beamslot_iterations": ("gauge", ("run", "sink", "estimate"), "mean iterations of a slot"),
+    "beamslot_paths": ("gauge", ("run", "sink", "estimate"), "mean number of paths found"),
+    "beamslot_converged_ratio": ("gauge", ("run", "sink", "estimate"), "share of slots that converged"),
+    "beamslot_paired_difference_db": (
+        "gauge",
+        ("run", "sink", "estimate", "reference"),
+        "NMSE of an estimate over that of another on the same slots",
+    ),
+    "beamslot_paired_difference_low_db": (
+        "gauge",
+        ("run", "sink", "estimate", "reference"),
+        "lower end of its 95 % interval",
+    ),
+    "beamslot_paired_difference_high_db": (
+        "gauge",
+        ("run", "sink", "estimate", "reference"),
+        "upper end of its 95 % interval",
+    ),
+    "beamslot_drift_alarm": (
+        "gauge",
+        ("run", "block"),
+        "1 while the residual is above its band, -1 below it, 0 within",
+    ),
+    "beamslot_drift_alarms": ("counter", ("run", "block"), "drift alarms that were raised"),
+    "beamslot_drift_level": ("gauge", ("run", "block"), "how near a drift alarm is, 1 where it is raised"),
 }
 """Kind, labels and meaning of every metric; counters end with `_total` where they are scraped."""
+
+ANGLES = {"rmse_deg": "beamslot_angle_rmse_degrees", "outlier_share": "beamslot_angle_outlier_ratio"}
+QUALITIES = {
+    "over_crb_db": "beamslot_nmse_over_crb_db",
+    "error_to_stated_db": "beamslot_nmse_over_stated_db",
+    "strongest_found_share": "beamslot_strongest_found_ratio",
+    "strongest_rmse_deg": "beamslot_strongest_rmse_degrees",
+    "residual_to_noise_db": "beamslot_residual_over_noise_db",
+    "plausible_share": "beamslot_residual_plausible_ratio",
+    "white_share": "beamslot_residual_white_ratio",
+    "iterations": "beamslot_iterations",
+    "paths": "beamslot_paths",
+    "converged_share": "beamslot_converged_ratio",
+}
+"""Metrics of what sinks say of each estimate, by the name that it has in their results."""
 
 OCTAVES = range(10, 37)
 """Bounds of histogram buckets: 2^n ns, from a microsecond to a minute. They are bounds of the run's own buckets too."""
@@ -98,8 +169,19 @@ def values(look: "Look") -> dict[str, dict[tuple[str, ...], Any]]:
             (run, name): (calls.get(name, ()), block["busy_s"]) for name, block in blocks.items()
         },
         "beamslot_latency_seconds": {(run,): (latency.get("end_to_end") or (), None)},
+        "beamslot_path_latency_seconds": {
+            (run, " > ".join(path)): (counts, None) for path, counts in latency.get("paths") or ()
+        },
         "beamslot_late_slots": {(run,): status["late_slots"]},
         "beamslot_cut_short_slots": {(run, name): block["cut_short"] for name, block in blocks.items()},
+        "beamslot_fault_slots": {
+            (run, name, kind): count for name, block in blocks.items() for kind, count in block.get("faults", {}).items()
+        },
+        "beamslot_edge_fault_messages": {
+            (run, edge["edge"], kind): count
+            for edge in status["edges"]
+            for kind, count in edge.get("faults", {}).items()
+        },
         "beamslot_restarts": {(run, name): block["restarts"] for name, block in blocks.items()},
         "beamslot_refused_messages": {(run, name): block["refused"] for name, block in blocks.items()},
         **_processes(look, run),
@@ -127,15 +209,26 @@ def _processes(look: "Look", run: str) -> dict[str, dict[tuple[str, ...], Any]]:
 
 def _judged(status: Mapping[str, Any], run: str) -> dict[str, dict[tuple[str, ...], Any]]:
     made: defaultdict[str, dict[tuple[str, ...], Any]] = defaultdict(dict)
-    kinds = {"rmse_deg": "beamslot_angle_rmse_degrees", "outlier_share": "beamslot_angle_outlier_ratio"}
     for sink, results in (status.get("sinks") or {}).items():
         estimates, bound = judged(results)
         for name, one in estimates.items():
             made["beamslot_nmse_db"][run, sink, name] = one["nmse_db"]
         made["beamslot_nmse_crb_db"][run, sink] = bound
-        for name, one in judged_angles(results).items():
-            for key, metric in kinds.items():
-                made[metric][run, sink, name] = one[key]
+        for kinds, several in ((ANGLES, judged_angles(results)), (QUALITIES, judged_quality(results))):
+            for name, one in several.items():
+                for key, metric in kinds.items():
+                    made[metric][run, sink, name] = one.get(key)
+        for name, one in judged_quality(results).items():
+            for level in COVERED:
+                made["beamslot_coverage_ratio"][run, sink, name, level] = (one.get("coverage") or {}).get(level)
+        for one in judged_pairs(results).values():
+            labels = run, sink, one["estimate"], one["reference"]
+            low, high = one["ci95_db"] or (None, None)
+            for end, value in (("", one["difference_db"]), ("_low", low), ("_high", high)):
+                made[f"beamslot_paired_difference{end}_db"][labels] = value
+        if is_alarm(results):
+            for key in ("alarm", "alarms", "level"):
+                made[f"beamslot_drift_{key}"][run, sink] = results[key]
     return {name: {labels: value for labels, value in rows.items() if value is not None} for name, rows in made.items()}
 
 

@@ -22,6 +22,33 @@ parser = pytest.importorskip("prometheus_client.parser")
 
 ROOT = Path(__file__).parents[2]
 
+QUALITIES: dict[str, Any] = {
+    "quality": {
+        "omp": {
+            "iterations": 7.5,
+            "paths": 6.25,
+            "converged_share": 0.5,
+            "nmse_db": -4.0,
+            "over_crb_db": 5.0,
+            "error_to_stated_db": 1.5,
+            "coverage": {"0.5": 0.4, "0.9": 0.8, "0.95": 0.85},
+            "strongest_found_share": 0.75,
+            "strongest_rmse_deg": 0.25,
+            "residual_to_noise_db": 0.125,
+            "plausible_share": 0.875,
+            "white_share": 0.9375,
+        },
+        "blind": {"iterations": 1.0, "paths": 2.0, "converged_share": 1.0},
+    },
+    "compare": {
+        "omp - gw": {"estimate": "omp", "reference": "gw", "difference_db": 0.5, "ci95_db": [0.25, 0.75]},
+        "omp - ls": {"estimate": "omp", "reference": "ls", "difference_db": 3.0, "ci95_db": None},
+        "slots": {"omp": 3},
+    },
+    "watch": {"alarm": -1, "alarms": 3, "level": -0.5, "learning": False, "since": 9, "slots": 99},
+}
+"""What sinks say of the quality of estimates."""
+
 
 def look(report: Any, **more: Any) -> Look:
     """Return the look at a run whose status is a report."""
@@ -79,12 +106,13 @@ def test_what_is_scraped_is_what_is_documented() -> None:
     assert listed() in page
     edge = {"edge": "a.x > b.x", "dropped": {"latest": 2}}
     edge |= dict.fromkeys(("offered", "acknowledged", "unmatched", "redelivered", "in_flight"), 3)
-    block = {"slots": 1, "busy_s": 0.5, "cut_short": 0, "restarts": 1, "refused": 0}
+    block = {"slots": 1, "busy_s": 0.5, "cut_short": 0, "restarts": 1, "refused": 0, "faults": {"quantiser": 5}}
+    edge |= {"faults": {"cut": 2, "healed": 1}}
     one = {"rmse_deg": 0.1, "outlier_share": 0.0, "total_rmse_deg": 0.1}
-    sinks = {"nmse": {"omp": {"nmse_db": -3.0}, "crb": {"nmse_db": -9.0}}, "angles": {"music": one}}
+    sinks = {"nmse": {"omp": {"nmse_db": -3.0}, "crb": {"nmse_db": -9.0}}, "angles": {"music": one}, **QUALITIES}
     report = {"seconds": 2.0, "late_slots": 0, "blocks": {"a": block}, "edges": [edge], "sinks": sinks}
     process = {"process": "a", "blocks": ["a"], "pid": 7, "restarts": 0}
-    latency = {"calls": {"a": [[640, 1]]}, "end_to_end": [[700, 2]]}
+    latency = {"calls": {"a": [[640, 1]]}, "end_to_end": [[700, 2]], "paths": [[["a", "b"], [[700, 2]]]]}
     seen = look(report, processes=[process], latency=latency)
     found = scraped(Look(seen.card, seen.status, {7: Usage(1.5, 4096)}, 0.0, 0.0))
     documented = set(re.findall(r"^\| `(\w+)` ", page, re.M))
@@ -94,6 +122,30 @@ def test_what_is_scraped_is_what_is_documented() -> None:
         sample = f"{name}_total" if kind == "counter" else f"{name}_count" if kind == "histogram" else name
         for given in found[sample]:
             assert {label for label, _ in given} == set(labels)
+
+
+def test_quality_pairs_and_drift_are_scraped_with_the_values_of_the_sinks() -> None:
+    report = {"seconds": 2.0, "late_slots": 0, "blocks": {}, "edges": [], "sinks": QUALITIES}
+    found = scraped(look(report))
+
+    def of(name: str, **labels: str) -> dict[tuple[str, ...], float]:
+        """Return the values of a metric by the labels that are not given."""
+        rows = {key: value for key, value in found[name].items() if labels.items() <= dict(key).items()}
+        return {tuple(v for k, v in key if k not in {*labels, "run"}): value for key, value in rows.items()}
+
+    quality = {"sink": "quality", "estimate": "omp"}
+    assert of("beamslot_nmse_db", **quality) == {(): -4.0}
+    assert of("beamslot_nmse_over_crb_db", **quality) == {(): 5.0}
+    assert of("beamslot_nmse_over_stated_db", **quality) == {(): 1.5}
+    assert of("beamslot_coverage_ratio", **quality) == {("0.5",): 0.4, ("0.9",): 0.8, ("0.95",): 0.85}
+    assert of("beamslot_residual_white_ratio", sink="quality") == {("omp",): 0.9375}
+    assert of("beamslot_iterations", sink="quality") == {("omp",): 7.5, ("blind",): 1.0}
+    assert of("beamslot_paired_difference_db", sink="compare") == {("omp", "gw"): 0.5, ("omp", "ls"): 3.0}
+    assert of("beamslot_paired_difference_low_db", sink="compare") == {("omp", "gw"): 0.25}
+    assert of("beamslot_paired_difference_high_db", sink="compare") == {("omp", "gw"): 0.75}
+    assert of("beamslot_drift_alarm", block="watch") == {(): -1.0}
+    assert of("beamslot_drift_alarms_total", block="watch") == {(): 3.0}
+    assert of("beamslot_drift_level", block="watch") == {(): -0.5}
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:

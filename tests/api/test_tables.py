@@ -143,6 +143,83 @@ def test_angles_stand_with_outliers_apart_beside_the_bound():
     assert "angles: RMSE over frames without outlier" in text
 
 
+QUALITY = {
+    "nmse_db": -21.07,
+    "ci95_db": [-21.36, -20.79],
+    "draws": 120,
+    "slots": 240,
+    "iterations": 4.342,
+    "paths": 8.2,
+    "converged_share": 0.9917,
+    "over_crb_db": 1.763,
+    "over_crb_ci95_db": [1.48, 2.046],
+    "stated_nmse_db": -21.39,
+    "error_to_stated_db": 0.325,
+    "error_to_stated_ci95_db": [-0.033, 0.682],
+    "coverage": {"0.5": 0.283, "0.9": 0.558, "0.95": 0.7},
+    "strongest_found_share": 1.0,
+    "strongest_rmse_deg": 0.02119,
+    "residual_to_noise_db": 0.105,
+    "residual_to_noise_ci95_db": [0.063, 0.147],
+    "plausible_share": 0.9167,
+    "white_share": 0.95,
+    "column_lag": 0.0029,
+    "chain_lag": 0.00347,
+}
+PAIR = {
+    "estimate": "omp",
+    "reference": "gw",
+    "difference_db": 0.779,
+    "ci95_db": [0.597, 0.961],
+    "by_draw_db": 0.734,
+    "by_draw_ci95_db": [0.573, 0.894],
+    "better_share": 0.1667,
+    "draws": 120,
+    "slots": 240,
+}
+ALARM = {"alarm": 1, "alarms": 2, "since": 834, "level": 0.95, "learning": False, "slots": 1500, "not_finite": 3}
+
+
+def test_quality_stands_in_four_tables_that_fit_a_narrow_terminal():
+    report = {"ok": True, "sinks": {"quality": {"vp_nomp": QUALITY, "crb": {"nmse_db": -22.83}}}}
+    text = text_of(tables.closing(report), 80)
+    rows = [line.split() for line in text.splitlines() if line.startswith("vp_nomp")]
+    assert rows == [
+        ["vp_nomp", "-21.07", "-21.36", "..", "-20.79", "120", "-22.83"],
+        ["vp_nomp", "1.76", "1.48", "..", "2.05", "-21.39", "0.33", "-0.03", "..", "0.68"],
+        ["vp_nomp", "28.30", "55.80", "70.00", "100.00", "0.0212"],
+        ["vp_nomp", "0.105", "0.063", "..", "0.147", "91.67", "95.00", "0.0029", "0.0035"],
+        ["vp_nomp", "4.34", "8.20", "99.17", "240"],
+    ]
+    assert "quality: residual over noise [dB]" in text
+
+
+def test_quality_that_was_not_judged_is_no_table():
+    effort = {key: QUALITY[key] for key in ("slots", "draws", "iterations", "paths", "converged_share")}
+    shown = [sheet.title for sheet in tables.sheets({"sinks": {"quality": {"omp": {**effort, "not_finite": 2}}}})]
+    assert shown == ["quality: effort"]
+
+
+def test_pairs_stand_with_their_interval_and_the_share_of_draws_in_which_the_one_was_better():
+    report = {"ok": True, "sinks": {"compare": {"omp - gw": PAIR, "slots": {"omp": 240, "gw": 240}}}}
+    text = text_of(tables.closing(report), 80)
+    line = next(line for line in text.splitlines() if line.startswith("omp - gw"))
+    assert line.split() == ["omp", "-", "gw", "0.78", "0.60", "..", "0.96", "0.73", "16.67", "120"]
+    assert "compare  slots  omp 240, gw 240" in text
+
+
+@pytest.mark.parametrize(
+    ("alarm", "learning", "said"), [(1, False, "above"), (-1, False, "below"), (0, True, "learning")]
+)
+def test_alarms_of_drift_stand_in_one_table_with_their_state(alarm, learning, said):
+    watch = {**ALARM, "alarm": alarm, "learning": learning, "chains": [[1, 2], [7, 0]]}
+    other = {**ALARM, "alarm": 0, "since": None, "chains": [[column, 0] for column in range(5)]}
+    drift = {"watch": watch, "other": other}
+    text = text_of(tables.closing({"ok": True, "sinks": drift}), 80)
+    assert row_of(text, "watch") == ["watch", said, "0.95", "2", "834", "1.2", "7.0", "1,500", "3"]
+    assert row_of(text, "other") == ["other", "within", "0.95", "2", "-", "0.0", "1.0", "2.0", "and", "2", "1,500", "3"]
+
+
 def test_a_report_of_a_bad_graph_has_a_headline_and_no_tables():
     report = {"ok": False, "exit_code": 2, "problems": ["demo.yml:3: no"]}
     assert tables.sheets(report) == []

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from beamslot.dsp.doa_bounds import crb_conditional, crb_gain
 from beamslot.dsp.doa_metrics import HALF_BEAM, DoaScore, FrameMean, match, path_errors, root_deg
+from beamslot.dsp.quality import names_of
 from beamslot.frame import StreamInfo
 from beamslot.ports import ESTIMATE, TRUTH
 from beamslot.runtime import Block, In
@@ -62,8 +63,7 @@ class AngleSink(Block):
 
     def start(self, truth: StreamInfo, estimate: dict[str, StreamInfo]) -> None:
         """Begin to count, or go on where only a description has changed."""
-        blocks = [stream.split(".")[0] for stream in estimate]
-        names = {s: b if blocks.count(b) == 1 else s for s, b in zip(estimate, blocks, strict=True)}
+        names = names_of([*estimate])
         if getattr(self, "_names", None) != names:
             self._names = names
             self._judged = {name: Judgement(DoaScore(self.limit)) for name in names.values()}

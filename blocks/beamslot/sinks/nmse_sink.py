@@ -8,6 +8,7 @@ from pydantic import Field
 
 from beamslot.dsp.bounds import crb_channel
 from beamslot.dsp.metrics import NmseMean, nmse
+from beamslot.dsp.quality import names_of
 from beamslot.frame import StreamInfo
 from beamslot.ports import ESTIMATE, TRUTH
 from beamslot.runtime import Block, In
@@ -30,8 +31,7 @@ class NmseSink(Block):
 
     def start(self, truth: StreamInfo, estimate: dict[str, StreamInfo]) -> None:
         """Begin to count, or go on where only a description has changed."""
-        blocks = [stream.split(".")[0] for stream in estimate]
-        names = {s: b if blocks.count(b) == 1 else s for s, b in zip(estimate, blocks, strict=True)}
+        names = names_of([*estimate])
         if getattr(self, "_names", None) != names:
             self._names, self._means = names, {name: NmseMean() for name in names.values()}
             self._bound = NmseMean()
