@@ -1,22 +1,26 @@
 """What every block of the catalogue promises, whatever it does."""
 
+import itertools
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from beamslot_scene import PARAMETERS, SLOTS, run_on_scene, scene
+from beamslot_scene import PARAMETERS, SLOTS, recording, run_on_scene, scene
 
 from beamslot.catalogue import CATALOGUE, find
 from beamslot.errors import BlockFailed, FlowgraphError, FrameError, ShapeError
 from beamslot.frame import Frame
+from beamslot.runtime import Tagged
 from beamslot.runtime.block import Block, RunContext, describe_outputs, parameters_of
 from beamslot.runtime.testing import run_block
 
 SINGLE_PRECISION = 2e-5
-IDS = [block_id for block_id in sorted(CATALOGUE) if not getattr(find(block_id), "remote", "")]
+IDS = [block_id for block_id in sorted(CATALOGUE) if not (find(block_id).remote or find(block_id).live)]
+_numbers = itertools.count()
 RESUMING = [block_id for block_id in IDS if find(block_id).resumes()]
 
 
@@ -33,7 +37,15 @@ def block_id(request: pytest.FixtureRequest) -> str:
 
 
 def extra(block_id: str) -> dict[str, Any]:
-    return {"jsonl_sink": {"path": "slots.jsonl"}, "vae_adapter": {"publish": "net.safetensors"}}.get(block_id, {})
+    if block_id == "replay_source":
+        return {"path": recording("replayed")}
+    needed = {
+        "calibration": {"measure": 9},
+        "gnuradio_sink": {"bind": f"ipc://{os.environ['XDG_RUNTIME_DIR']}/radio.{next(_numbers)}", "wait": False},
+        "jsonl_sink": {"path": "slots.jsonl"},
+        "vae_adapter": {"publish": "net.safetensors"},
+    }
+    return needed.get(block_id, {})
 
 
 def flat(outcome: Any) -> dict[str, np.ndarray]:
@@ -136,8 +148,9 @@ def called(block: Block, first: int, end: int) -> list[Any]:
         for source in sources:
             chosen = {port: inputs[port][source] if block.inputs[port].many else inputs[port] for port in inputs}
             given = {port: cut(arrays, at, at + 2) for port, arrays in chosen.items()}
-            given |= {"slots": range(at, at + 2), "source": source}
-            made.append(block.process(**{name: given[name] for name in wanted}))
+            given |= {"slots": range(at, at + 2), "source": source, "message": None}
+            outputs = block.process(**{name: given[name] for name in wanted})
+            made.append([outputs.outputs, outputs.tags] if isinstance(outputs, Tagged) else outputs)
     return made
 
 

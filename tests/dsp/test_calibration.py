@@ -121,6 +121,7 @@ def test_nothing_is_learned_from_noise_alone_or_from_what_is_not_finite() -> Non
     made = PhaseCalibrator(32)
     assert not made.add(noise)
     assert not made.add(np.full((40, 32), np.nan, np.complex64))
+    assert not PhaseCalibrator(32, users=2).add(np.zeros((40, 32), np.complex64))
     assert made.frames == 0
     np.testing.assert_array_equal(made.phase, 0)
 

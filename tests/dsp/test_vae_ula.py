@@ -241,7 +241,8 @@ def test_spoilt_frames_have_no_users_and_spoil_no_other() -> None:
     found, clean = estimator().estimate(spoilt), estimator().estimate(seen)
     np.testing.assert_allclose(found.theta[0], clean.theta[0])
     assert not found.mask[1:].any()
-    assert np.isnan(found.noise_var[1:]).all()
+    assert np.isnan(found.noise_var[1])
+    assert found.noise_var[2] == found.step[2] == 0
 
 
 def test_channels_are_those_of_the_slots() -> None:

@@ -262,13 +262,15 @@ class VaeUla:
         """Return the users of every frame; frames do not depend on each other.
 
         observation: (F, M, N)
-        returns Users; a frame that is not finite has none, and variances NaN
+        returns Users; a frame that is not finite has none, and variances NaN; one that is all zero none, and zeros
         raises ShapeError for other antennas
         """
         if observation.ndim != 3 or observation.shape[-1] != self.antennas:
             raise ShapeError(f"vae_ula: observation is {observation.shape}, wanted (F, M, {self.antennas})")
         made = _blank(len(observation), observation.shape[1], self.most)
-        sound = np.flatnonzero(np.isfinite(observation).all(axis=(1, 2)) & observation.any(axis=(1, 2)))
+        silent = ~observation.any(axis=(1, 2))
+        made.noise_var[silent], made.error_var[silent], made.step[silent] = 0.0, 0.0, 0.0
+        sound = np.flatnonzero(np.isfinite(observation).all(axis=(1, 2)) & ~silent)
         if len(sound):
             some = observation[sound]
             seen = self._candidates(some, self.most)

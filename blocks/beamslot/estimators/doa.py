@@ -9,7 +9,7 @@ from pydantic import Field
 from beamslot.dsp.doa.estimator import Doa, Method
 from beamslot.frame import StreamInfo
 from beamslot.ports import ESTIMATE, FIELD_AXES, as_arrays, describe_estimate, line_of
-from beamslot.runtime import Block, In, Out
+from beamslot.runtime import Block, In, Live, Out
 
 
 class DoaEstimator(Block):
@@ -18,11 +18,11 @@ class DoaEstimator(Block):
     field = In(FIELD_AXES, np.complex64, unit="sqrt(W)", window="snapshots")
     estimate = Out(ESTIMATE)
 
-    method: Method = Field("fbss_root_music", description="how the angles are found")
-    users: int = Field(0, ge=0, description="users of a frame; 0: counted by MDL")
-    max_users: int = Field(8, ge=1, description="where they are counted, at most so many")
+    method: Method = Live("fbss_root_music", description="how the angles are found")
+    users: int = Live(0, ge=0, description="users of a frame; 0: counted by MDL")
+    max_users: int = Live(8, ge=1, description="where they are counted, at most so many")
     snapshots: int = Field(40, ge=1, description="slots of a frame, which share the angles")
-    steps: int = Field(0, ge=0, description="Gauss-Newton steps through the decoder after the method")
+    steps: int = Live(0, ge=0, description="Gauss-Newton steps through the decoder after the method")
     subarray: int = Field(0, ge=0, description="antennas of a subarray in spatial smoothing; 0: three quarters of all")
 
     def start(self, field: StreamInfo) -> StreamInfo:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from beamslot.dsp.gw_sc_vbi import GwScVbi
 from beamslot.estimators.rf_estimator import RfEstimator
+from beamslot.runtime import Live
 
 
 class GwScVbiEstimator(RfEstimator):
@@ -16,8 +17,8 @@ class GwScVbiEstimator(RfEstimator):
     form: Literal["robust", "as_printed"] = Field(
         "robust", description="joint stage re-opened to the whole grid, or kept to what the groups found"
     )
-    expected_paths: float = Field(10.0, gt=0, description="prior mean of the number of paths")
-    max_paths: int = Field(32, ge=1, description="largest number of paths")
-    group_rounds: int | None = Field(None, ge=0, description="iterations at most in the groups; 0 leaves them out")
-    joint_rounds: int = Field(40, ge=1, description="iterations at most in the joint stage")
-    guard: float = Field(0.045, ge=0, description="searched beyond the beams' interval on each side, in v")
+    expected_paths: float = Live(10.0, gt=0, description="prior mean of the number of paths")
+    max_paths: int = Live(32, ge=1, description="largest number of paths")
+    group_rounds: int | None = Live(None, ge=0, description="iterations at most in the groups; 0 leaves them out")
+    joint_rounds: int = Live(40, ge=1, description="iterations at most in the joint stage")
+    guard: float = Live(0.045, ge=0, description="searched beyond the beams' interval on each side, in v")

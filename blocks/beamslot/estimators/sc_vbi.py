@@ -1,9 +1,8 @@
 """Subspace-constrained variational Bayesian inference on the whole array."""
 
-from pydantic import Field
-
 from beamslot.dsp.sc_vbi import ScVbi
 from beamslot.estimators.rf_estimator import RfEstimator
+from beamslot.runtime import Live
 
 
 class ScVbiEstimator(RfEstimator):
@@ -11,7 +10,7 @@ class ScVbiEstimator(RfEstimator):
 
     algorithm = ScVbi
 
-    expected_paths: float = Field(10.0, gt=0, description="prior mean of the number of paths")
-    max_paths: int = Field(32, ge=1, description="largest number of paths")
-    rounds: int = Field(40, ge=1, description="iterations at most")
-    guard: float = Field(0.045, ge=0, description="searched beyond the beams' interval on each side, in v")
+    expected_paths: float = Live(10.0, gt=0, description="prior mean of the number of paths")
+    max_paths: int = Live(32, ge=1, description="largest number of paths")
+    rounds: int = Live(40, ge=1, description="iterations at most")
+    guard: float = Live(0.045, ge=0, description="searched beyond the beams' interval on each side, in v")

@@ -12,7 +12,7 @@ from beamslot.dsp.vae_ula import VaeUla, channels
 from beamslot.errors import BadParam
 from beamslot.frame import StreamInfo
 from beamslot.ports import ESTIMATE, FIELD_AXES, as_arrays, describe_estimate, line_of
-from beamslot.runtime import Block, In, Out, Tagged
+from beamslot.runtime import Block, In, Live, Out, Tagged
 
 
 class VaeUlaEstimator(Block):
@@ -22,8 +22,8 @@ class VaeUlaEstimator(Block):
     estimate = Out(ESTIMATE)
 
     snapshots: int = Field(40, ge=1, description="slots of a frame, which share the angles")
-    users: int = Field(0, ge=0, description="users of a frame; 0: counted, at most eight")
-    steps: int = Field(4, ge=0, description="Gauss-Newton steps through the decoder at most")
+    users: int = Live(0, ge=0, description="users of a frame; 0: counted, at most eight")
+    steps: int = Live(4, ge=0, description="Gauss-Newton steps through the decoder at most")
     checkpoint: str = Field("", description="path of a checkpoint of kind vae_ula; empty: the one that is shipped")
     watch: str = Field("", description="file to follow: whenever it changes, its net replaces the one at hand")
     engine: Engine = Field("auto", description="what runs the net; auto: onnxruntime where it is installed, else torch")

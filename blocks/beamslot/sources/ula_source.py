@@ -13,7 +13,7 @@ from beamslot.dsp.ula import S0, UlaScene
 from beamslot.dsp.ula_walk import leg, walk
 from beamslot.frame import Geometry, StreamInfo
 from beamslot.ports import FIELD_AXES, TRUTH
-from beamslot.runtime import Block, Out
+from beamslot.runtime import Block, Live, Out
 from beamslot.sources.front_end import describe_front_end, observe
 
 ANGLES, MEANS, GAINS, NOISE, ARRAY = range(5)
@@ -34,11 +34,11 @@ class UlaSource(Block):
 
     antennas: int = Field(32, ge=2, description="antennas")
     users: int = Field(3, ge=1, description="users that send at the same time, without pilots")
-    snr_db: float = Field(10.0, description="signal-to-noise ratio", json_schema_extra={"unit": "dB"})
+    snr_db: float = Live(10.0, description="signal-to-noise ratio", json_schema_extra={"unit": "dB"})
     snapshots: int = Field(40, ge=1, description="slots of a frame, which share the angles")
-    separation: float = Field(S0, ge=0, description="least distance of two users in sin(theta)")
-    correlation: float = Field(0.0, ge=0, le=1, description="of the gains of any two users (1: coherent)")
-    k_factor_db: float | None = Field(
+    separation: float = Live(S0, ge=0, description="least distance of two users in sin(theta)")
+    correlation: float = Live(0.0, ge=0, le=1, description="of the gains of any two users (1: coherent)")
+    k_factor_db: float | None = Live(
         None, description="power of the gains' mean over the rest; none for Rayleigh", json_schema_extra={"unit": "dB"}
     )
     mean_phase: Literal["known", "random"] = Field(

@@ -10,7 +10,7 @@ from beamslot.dsp.channel import Paths, noise_variance
 from beamslot.dsp.rays import UmiRays
 from beamslot.frame import Geometry, StreamInfo
 from beamslot.ports import FIELD_AXES, TRUTH
-from beamslot.runtime import Block, Out
+from beamslot.runtime import Block, Live, Out
 from beamslot.sources.front_end import describe_front_end, observe
 
 
@@ -29,7 +29,7 @@ class UmiSource(Block):
     users: int = Field(1, ge=1, description="users with orthogonal pilots")
     scenario: Literal["umi", "uma"] = Field("umi", description="urban micro or urban macro cell")
     los: Literal["los", "nlos", "mixed"] = Field("mixed", description="LOS state; mixed: as the scenario's probability")
-    snr_db: float = Field(5.0, description="mean signal-to-noise ratio", json_schema_extra={"unit": "dB"})
+    snr_db: float = Live(5.0, description="mean signal-to-noise ratio", json_schema_extra={"unit": "dB"})
     redraw: int = Field(1, ge=1, description="slots per independent drop of the users")
     distance: tuple[float, float] = Field(
         (50.0, 150.0), description="nearest and farthest user on the ground", json_schema_extra={"unit": "m"}

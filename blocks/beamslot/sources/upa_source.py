@@ -10,7 +10,7 @@ from pydantic import Field
 from beamslot.dsp.channel import PathChannel, noise_variance
 from beamslot.frame import Geometry, StreamInfo
 from beamslot.ports import FIELD_AXES, TRUTH
-from beamslot.runtime import Block, Out
+from beamslot.runtime import Block, Live, Out
 from beamslot.sources.front_end import describe_front_end, observe
 
 
@@ -26,19 +26,17 @@ class UpaSource(Block):
     n_y: int = Field(64, ge=1, description="antenna columns (1 makes a vertical line array)")
     n_z: int = Field(72, ge=1, description="antenna rows (1 makes a horizontal line array)")
     users: int = Field(1, ge=1, description="users with orthogonal pilots")
-    paths: int = Field(10, ge=1, description="paths of a user, the LOS included")
-    snr_db: float = Field(5.0, description="signal-to-noise ratio", json_schema_extra={"unit": "dB"})
+    paths: int = Live(10, ge=1, description="paths of a user, the LOS included")
+    snr_db: float = Live(5.0, description="signal-to-noise ratio", json_schema_extra={"unit": "dB"})
     snr_reference: Literal["antenna", "chain"] = Field(
         "antenna", description="SNR per antenna, or per RF chain as eq. (1) literally reads (10 log10 M less noise)"
     )
     antennas_per_chain: int = Field(12, ge=1, description="M of the combiner, used where snr_reference is chain")
     redraw: int = Field(1, ge=0, description="slots per independent channel draw, 0 for one draw for ever")
-    drift: float = Field(0.0, ge=0, description="rms change of u and v per slot within a draw")
+    drift: float = Live(0.0, ge=0, description="rms change of u and v per slot within a draw")
     phase: Literal["fresh", "fixed"] = Field("fresh", description="phases of the paths: fresh in every slot, or fixed")
-    phase_noise: float = Field(
-        0.0, ge=0, description="rms phase common to all paths", json_schema_extra={"unit": "rad"}
-    )
-    k_factor_db: float = Field(9.0, description="mean Rician K-factor", json_schema_extra={"unit": "dB"})
+    phase_noise: float = Live(0.0, ge=0, description="rms phase common to all paths", json_schema_extra={"unit": "rad"})
+    k_factor_db: float = Live(9.0, description="mean Rician K-factor", json_schema_extra={"unit": "dB"})
     k_factor_std_db: float = Field(3.5, ge=0, description="its deviation over draws", json_schema_extra={"unit": "dB"})
     shadowing_db: float = Field(3.0, ge=0, description="spread of the NLOS powers", json_schema_extra={"unit": "dB"})
     azimuth: float = Field(
