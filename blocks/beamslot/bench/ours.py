@@ -55,6 +55,7 @@ def measure(
         "p50_us": report["end_to_end"]["p50_us"],
         "p99_us": report["end_to_end"]["p99_us"],
         "late_percent": 100 * report["late_slots"] / frames,
+        "seen": report["sinks"]["sink"]["seen"],
     }
 
 
