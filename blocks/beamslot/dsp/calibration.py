@@ -136,9 +136,9 @@ class PhaseCalibrator:
     def add(self, observation: NDArray[Any]) -> bool:
         """Learn from one frame, (M, N); return whether there was something to learn from it.
 
-        A frame is left out in which no user is found, or which is not finite.
+        A frame is left out in which no user is found, or which is not finite, or nothing at all.
         """
-        if not np.isfinite(observation).all():
+        if not np.isfinite(observation).all() or not np.any(observation):
             return False
         users = self._users or self._count(self.corrected(observation)[None])
         if not users:

@@ -160,8 +160,9 @@ class GwTracker:
     ) -> None:
         own = observation if self._active is None else observation[self._active]
         power = float(np.vdot(own, own).real) / self._rows
-        if not np.isfinite(power) or not power:
-            made.noise_var[index] = made.error_var[index] = np.nan
+        if not np.isfinite(power) or not power:  # nothing at all, as from dead chains, is an estimate of nothing
+            made.noise_var[index] = made.error_var[index] = 0.0 if power == 0 else np.nan
+            made.converged[index] = power == 0
             return
         prior = predict(tracks, power)
         find = self._numpy if self._kernels is None else self._compiled
