@@ -685,11 +685,11 @@ def test_overrides_are_said_after_the_lines_of_the_file(problems: Problems):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "g.yml: is empty; wanted a mapping of options, variables, blocks, connections, metadata"),
-        ("# nothing\n", "g.yml: is empty; wanted a mapping of options, variables, blocks, connections, metadata"),
-        ("null", "g.yml:1: is empty; wanted a mapping of options, variables, blocks, connections, metadata"),
-        ("\n- a", "g.yml:2: got a list; wanted a mapping of options, variables, blocks, connections, metadata"),
-        ("hello", "g.yml:1: got 'hello'; wanted a mapping of options, variables, blocks, connections, metadata"),
+        ("", "g.yml: is empty; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
+        ("# nothing\n", "g.yml: is empty; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
+        ("null", "g.yml:1: is empty; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
+        ("\n- a", "g.yml:2: got a list; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
+        ("hello", "g.yml:1: got 'hello'; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
         (
             "blocks:\n\t- a",
             "g.yml:2: not YAML: a tab in the indentation; wanted spaces",
@@ -860,8 +860,8 @@ def test_a_mapping_is_cited_by_paths():
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
-        ([1], "got a list; wanted a mapping of options, variables, blocks, connections, metadata"),
-        (None, "is empty; wanted a mapping of options, variables, blocks, connections, metadata"),
+        ([1], "got a list; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
+        (None, "is empty; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
         ({"blocks": {3: 4}}, "blocks: 3 stands as a key; wanted a name"),
         ({3: 4}, "3 stands as a key; wanted a name"),
     ],
