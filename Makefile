@@ -62,7 +62,7 @@ screenshots: .venv/stamp-test  ## the pictures of the README, from a running gra
 	$(BIN)/python tools/screenshots
 
 peers:  ## apt packages that some tests can use (best effort, needs root)
-	apt-get update -q && timeout 600 apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core
+	apt-get update -q && timeout 600 apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core gnuradio
 
 clean:  ## remove what was made
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache out

@@ -1,7 +1,7 @@
 """Rates, latencies, paced graphs and restarts of the real runtime, against raw pyzmq, ezmsg and limits, taking turns.
 
 Every measurement is a fresh process that prints one JSON object: `python -m beamslot.bench.ours`, `.recovery`
-or `.peers`.
+or `.peers`, or of the links to GNU Radio `.gnuradio`.
 """
 
 import json
@@ -16,6 +16,14 @@ from beamslot.errors import RunFailed
 
 SIZES = {"3KiB": 3 * 1024, "36KiB": 36 * 1024, "1MiB": 1024 * 1024}
 FRAMES = {"3KiB": 40_000, "36KiB": 20_000, "1MiB": 2_000}
+ITEMS = 100_000
+"""Sent to GNU Radio, and taken from it."""
+MODULES = (
+    {"ours": "ours", "recovery": "recovery"}
+    | dict.fromkeys(("nobody", "stopped", "live"), "listeners")
+    | dict.fromkeys(("pair", "received", "sent", "echo_pair", "echo_ours"), "gnuradio")
+)
+"""What measures whom, where it is not `peers`."""
 PACED = 500
 """Frames a second where latency is measured."""
 
@@ -34,9 +42,12 @@ def measure(runs: int, quick: bool, only: str = "") -> list[Row]:
             rows += _latencies(size, runs, PACED * 3 // min(shrink, 6))
     if only in "tap_idle_cost":
         rows.append(_tap_idle_cost(runs, FRAMES["3KiB"] // shrink))
+    if only in "listened":
+        rows += _listened(min(runs, 5), slots=1_000 if quick else 5_000)
     for name, rate, burst in (("realtime_1000", 1_000, 1), ("bursts_8000", 8_000, 8)):
         if only in name:
             rows += _paced(name, rate, burst, seconds=2 if quick else 20, runs=min(runs, 3))
+    rows += _gnuradio(runs, ITEMS // shrink, only)
     if only in "recovery":
         rows.append(_recovery(runs, slot=100 if quick else 500))
     return rows
@@ -76,6 +87,20 @@ def _tap_idle_cost(runs: int, frames: int) -> Row:
     return _row("tap_idle_cost", "ns", "frame", seen)
 
 
+def _listened(runs: int, slots: int) -> list[Row]:
+    """A paced graph with two listeners that are stopped, and with five that read, beside one that nobody listens to."""
+    takers: dict[str, Any] = {who: {"slots": slots} for who in ("nobody", "stopped", "live")}
+    seen = _turns("listened", runs, takers, ("p99_us", "lost", "memory_mib"))
+    rows: list[Row] = []
+    for who in ("stopped", "live"):
+        for figure, unit in (("p99_us", "us"), ("memory_mib", "MiB")):
+            found = _figure(seen, figure)
+            name = f"listened_{who}_{figure.partition('_')[0]}"
+            rows.append(_row(name, unit, "nobody", {"ours": found[who], "nobody": found["nobody"]}))
+        rows.append(_against(f"listened_{who}_lost", _figure(seen, "lost")[who], "slots", 1.0))
+    return rows
+
+
 def _paced(name: str, rate: int, burst: int, seconds: int, runs: int) -> list[Row]:
     """36 KiB of truth and 3 KiB of observation a slot, through three processes, against limits.
 
@@ -91,6 +116,27 @@ def _paced(name: str, rate: int, burst: int, seconds: int, runs: int) -> list[Ro
         _row(f"{name}_late", "%", "sleeper", late),
         _against(f"{name}_latency_p99", _figure(seen, "p99_us")["ours"], "us", 5_000.0),
     ]
+
+
+def _gnuradio(runs: int, items: int, only: str) -> list[Row]:
+    """Items of 3 KiB between GNU Radio and us, and between two of its own flowgraphs; and one there and back."""
+    rows: list[Row] = []
+    for tags, ending in ((False, ""), (True, "_tagged")):
+        wanted = {f"gnuradio_{who}{ending}": who for who in ("received", "sent") if only in f"gnuradio_{who}{ending}"}
+        if wanted:
+            takers = {who: {"items": items, "tags": tags} for who in ("pair", *wanted.values())}
+            seen = _figure(_turns(f"gnuradio{ending}", runs, takers, ["rate"]), "rate")
+            rows += [_beside(name, "items/s", seen[who], seen["pair"]) for name, who in wanted.items() if seen[who]]
+    if only in "gnuradio_echo_p50":
+        takers = {who: {"items": max(100, items // 100)} for who in ("echo_pair", "echo_ours")}
+        seen = _figure(_turns("gnuradio_echo_p50", runs, takers, ["p50_us"]), "p50_us")
+        if seen["echo_ours"]:
+            rows.append(_beside("gnuradio_echo_p50", "us", seen["echo_ours"], seen["echo_pair"]))
+    return rows
+
+
+def _beside(name: str, unit: str, ours: Sequence[float], theirs: Sequence[float]) -> Row:
+    return _row(name, unit, "gnuradio", {"ours": ours, "gnuradio": theirs})
 
 
 def _recovery(runs: int, slot: int) -> Row:
@@ -118,7 +164,7 @@ def _figure(seen: Mapping[str, Sequence[Mapping[str, float]]], name: str) -> dic
 
 
 def _measured(who: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    module = f"beamslot.bench.{who if who in {'ours', 'recovery'} else 'peers'}"
+    module = f"beamslot.bench.{MODULES.get(who, 'peers')}"
     command = [sys.executable, "-m", module, who, json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
     if done.returncode:
