@@ -14,8 +14,9 @@ from beamslot_scene import SLOTS, run_on_scene, scene
 from beamslot.dsp.bounds import crb_channel
 from beamslot.errors import BadParam, BlockFailed
 from beamslot.frame import Describe, Eos, Frame, Gap
+from beamslot.runtime import End
 from beamslot.runtime.block import RunContext
-from beamslot.runtime.core import Core, End, Input
+from beamslot.runtime.core import Core, Input
 from beamslot.runtime.testing import run_block
 from beamslot.sinks.head import Head
 from beamslot.sinks.jsonl_sink import JsonlSink

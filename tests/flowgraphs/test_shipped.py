@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import beamslot
+from beamslot.flowgraph import load
 
 FLOWGRAPHS = Path(__file__).parents[2] / "flowgraphs"
 
@@ -70,6 +71,21 @@ def test_real_time_loses_nothing_that_is_lossless_and_the_tracker_gains_by_earli
     assert judged["tracker"]["nmse_db"] < judged["fast"]["nmse_db"] - 1
 
 
+def test_faults_cost_what_they_cost_and_the_slots_lost_are_counted_as_such() -> None:
+    result = beamslot.run(FLOWGRAPHS / "faults.yml", slots=100)
+    judged, edges = result.sinks["nmse"], {edge["edge"]: edge for edge in result.edges}
+    lost = edges["loss.faulty > faulty.rf"]["dropped"]["lost by fault"]
+    assert result["exit_code"] == 0
+    assert 0 < lost < 10
+    counted = {name: block["faults"] for name, block in result["blocks"].items() if "faults" in block}
+    assert counted["combiner"] == {"stuck_phase_shifter": 50}
+    assert counted["mixer"] == {"iq_imbalance": 100}
+    assert "dead" not in counted, "its chains die later"
+    assert edges["source.truth > nmse.truth"]["unmatched"] == lost == 100 - judged["faulty"]["draws"]
+    assert judged["sound"]["nmse_db"] < judged["faulty"]["nmse_db"] - 1
+    assert judged["faulty"]["nmse_db"] < 0
+
+
 def test_a_net_and_a_search_see_the_same_channel() -> None:
     pytest.importorskip("onnxruntime")
     result = run("dual.yml", 100)
@@ -103,10 +119,39 @@ def test_a_net_is_followed_while_it_learns(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_graph_to_watch_keeps_its_lossless_edges_whole() -> None:
-    report = beamslot.run(FLOWGRAPHS / "live.yml", slots=60)
+    """Its scenario of two minutes, a slot for each of its seconds: SNR, paths that are born, chains that die."""
+    report = beamslot.run(FLOWGRAPHS / "live.yml", slots=120, parameters={"second": 1}, pace="max")
     dropped = {edge["edge"] for edge in report.edges if edge["dropped"]}
-    assert dropped <= {"combiner.rf > omp.rf", "omp.estimate > nmse.estimate"}
-    assert report.sinks["nmse"]["tracker"]["nmse_db"] < -10
+    assert dropped <= {"chains.faulty > omp.rf", "omp.estimate > nmse.estimate"}
+    assert [change["slot"] for change in report["timeline"]] == [15, 30, 40, 50, 65, 85, 100, 100]
+    assert report.sinks["nmse"]["tracker"]["nmse_db"] < -5
+    assert report.sinks["pairs"]["slots"] == {"tracker": 120, "vp_nomp": 120}
+    assert report.sinks["pairs"]["tracker - vp_nomp"]["slots"] == 120
+
+
+def test_samples_give_the_pilots_back() -> None:
+    judged = run("iq.yml", 60).sinks["nmse"]
+    assert judged["crb"]["nmse_db"] < judged["through_iq"]["nmse_db"] < judged["direct"]["nmse_db"] + 0.3
+
+
+def test_a_recording_has_every_slot_of_every_port(tmp_path: Path) -> None:
+    result = beamslot.run(FLOWGRAPHS / "record.yml", slots=60, parameters={"directory": str(tmp_path / "r")})
+    assert result.sinks["recorder"] == {"path": str(tmp_path / "r"), "slots": 180, "missing": 0}
+
+
+def test_a_recording_is_estimated_from_again(tmp_path: Path) -> None:
+    directory = {"directory": str(tmp_path / "r")}
+    beamslot.run(FLOWGRAPHS / "record.yml", slots=60, parameters=directory)
+    result = beamslot.run(FLOWGRAPHS / "replay.yml", parameters=directory)
+    assert {edge["acknowledged"] for edge in result.edges} == {60}
+    assert result["pace"]["p50_us"] is not None
+    assert result.sinks["nmse"]["sc_vbi"]["nmse_db"] < -15
+
+
+def test_the_graph_through_gnuradio_is_whole() -> None:
+    """It is run beside GNU Radio in tests/gnuradio."""
+    graph = load(FLOWGRAPHS / "hil_gnuradio.yml")
+    assert {edge.source for edge in graph.edges} == {"front", "from_radio", "combiner", "omp"}
 
 
 def test_every_shipped_graph_is_run_here() -> None:

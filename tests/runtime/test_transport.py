@@ -32,9 +32,9 @@ from beamslot.frame import (
     decode,
     encode,
 )
-from beamslot.runtime import report, transport
+from beamslot.runtime import End, report, transport
 from beamslot.runtime.block import Block, In
-from beamslot.runtime.core import Core, End, Input
+from beamslot.runtime.core import Core, Input
 from beamslot.runtime.place import END
 from beamslot.runtime.slots import SlotSet
 from beamslot.runtime.transport import Inlet, Link, Outlet, fitting

@@ -6,7 +6,26 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from beamslot.cli import blocks, design, doctor, echo, graph, keys, logs, metrics, probe, ps, run, scaffold, sweep, view
+from beamslot.cli import (
+    blocks,
+    design,
+    doctor,
+    echo,
+    graph,
+    grc,
+    keys,
+    logs,
+    metrics,
+    probe,
+    ps,
+    record,
+    replay,
+    run,
+    scaffold,
+    steer,
+    sweep,
+    view,
+)
 from beamslot.cli.options import add_verb, let_go_of_stdout, print_json
 from beamslot.errors import BeamslotError, FlowgraphError
 
@@ -44,7 +63,26 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = top.add_subparsers(metavar="VERB", required=True, title="verbs")
-    for group in (run, graph, blocks, scaffold, sweep, design, ps, echo, probe, metrics, view, logs, keys, doctor):
+    for group in (
+        run,
+        graph,
+        blocks,
+        scaffold,
+        sweep,
+        design,
+        ps,
+        echo,
+        probe,
+        steer,
+        record,
+        replay,
+        metrics,
+        view,
+        logs,
+        keys,
+        grc,
+        doctor,
+    ):
         group.register(verbs)
     bench = add_verb(verbs, "bench", _bench, "measure what this machine does", "beamslot bench transport")
     bench.add_argument("arguments", nargs=argparse.REMAINDER, help="see beamslot bench --help")
