@@ -43,7 +43,7 @@ check: .venv/stamp-test  ## format, lint, types, layers, tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: .venv/stamp-bench  ## speed against named peers, each in one interleaved run; WHAT=estimators for one of the two
+bench: .venv/stamp-bench  ## speed against named peers, each in one interleaved run; WHAT=estimators for one, doa or upa-net for the nets
 	set -e; for what in $(or $(WHAT),transport estimators); do $(BIN)/beamslot bench $$what $(ARGS); done
 
 soak: .venv/stamp-test  ## the long tests (BEAMSLOT_SOAK_MINUTES=3 for short ones)
