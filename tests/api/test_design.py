@@ -68,7 +68,10 @@ def test_files_that_cannot_be_read_or_written_are_told(tmp_path):
         (b"\xff\xfe", "is no designed grouping: Invalid JSON"),
         (b"[1, 2]", "is no designed grouping: Input should be an object; got [1, 2]"),
         (b"{}", "is no designed grouping: format: Field required; version: Field required"),
-        (b'{"format": "other", "version": 1}', "is no designed grouping: format: Input should be 'beamslot grouping'"),
+        (
+            b'{"format": "other", "version": 1}',
+            "is no designed grouping: format: got 'other'; wanted 'beamslot grouping'",
+        ),
     ],
 )
 def test_what_is_no_designed_grouping_is_refused(tmp_path, content, problem):

@@ -2,9 +2,7 @@
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from beamslot_runs import until
+from beamslot_runs import elsewhere
 
 import beamslot
 from beamslot import probe
@@ -20,7 +18,8 @@ from beamslot.cli import main, ps
 from beamslot.cli import probe as verbs
 from beamslot.errors import BadParam, PeerLost, UnknownPort
 from beamslot.frame import Array, Describe, Eos, Frame, Gap, StreamInfo
-from beamslot.runtime import observe, rundir, taps
+from beamslot.recording import open_recording
+from beamslot.runtime import observe, taps
 
 PROBES = Path(__file__).parents[1] / "support" / "beamslot_probes.py"
 
@@ -39,21 +38,8 @@ connections:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
     """A graph that runs in another process, in a place of its own, for all tests of this file."""
-    place = tmp_path_factory.mktemp("probed")
-    patch = pytest.MonkeyPatch()
-    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-        (place / name).mkdir(mode=0o700)
-        patch.setenv(name, str(place / name))
-    (place / "probed.yml").write_text(GRAPH)
-    words = [sys.executable, "-P", "-m", "beamslot", "run", place / "probed.yml", "--blocks", PROBES, "--quiet"]
-    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        until(lambda: any(seen.status["slots"] for card in rundir.runs() if (seen := observe.look(card))), 60)
+    with elsewhere(tmp_path_factory.mktemp("probed"), GRAPH, "--blocks", PROBES) as child:
         yield child
-    finally:
-        child.send_signal(signal.SIGINT)
-        child.communicate(timeout=30)
-        patch.undo()
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[Any]:
@@ -113,7 +99,30 @@ def test_tap_keeps_slots_in_a_file_with_what_they_are(tmp_path: Path, capsys: py
         assert json.loads(str(kept["stream"]))["axes"] == {"sample": 8}
     assert [path.name for path in file.parent.iterdir()] == ["out.npz"]
     assert main(["tap", "relay.out", "-o", str(tmp_path / "out.mat")]) == 2
-    assert "wanted a name that ends with .npz" in capsys.readouterr().err
+    assert "wanted a name that ends with .npz, or one without a suffix" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("running")
+def test_tap_keeps_slots_as_a_recording_where_a_directory_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "new" / "out"
+    assert main(["tap", "probed:relay.out", "-n", "12", "-o", str(place), "--json"]) == 0
+    (told,) = said(capsys)
+    assert (told["path"], told["complete"], list(told["ports"])) == (str(place), True, ["relay.out"])
+    port = told["ports"]["relay.out"]
+    assert port["slots"] + port["missing"] == port["last"] - port["first"] + 1 == 12
+    with open_recording(place, verify=True) as recording:
+        assert (recording.about["graph"], recording.about["attached"]) == ("probed", True)
+        assert recording.about["restarts"] == 0
+        messages = [*recording["relay.out"].messages()]
+        assert isinstance(messages[0], Describe)
+        frames = [one for one in messages if isinstance(one, Frame)]
+        assert [one.arrays["index"].tolist() for one in frames] == [[*range(one.first, one.end)] for one in frames]
+    assert main(["tap", "relay.out", "-o", str(place)]) == 2
+    assert capsys.readouterr().err == f"tap: {place} has a recording; wanted another directory\n"
+    assert main(["tap", "relay.out", "-n", "1", "-o", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path}: ")
 
 
 @pytest.mark.usefixtures("running")

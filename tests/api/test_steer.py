@@ -2,18 +2,15 @@
 
 import json
 import re
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from beamslot_runs import until
+from beamslot_runs import elsewhere, until
 
 from beamslot.cli import main
 from beamslot.probe import attach
-from beamslot.runtime import observe, rundir
 
 GRAPH = """
 options: {parameters: {id: steered, slot_period: 0.004, pace: realtime, restart: on_failure}}
@@ -32,21 +29,8 @@ connections:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
     """A graph that runs in another process, in a place of its own, for all tests of this file."""
-    place = tmp_path_factory.mktemp("steered")
-    patch = pytest.MonkeyPatch()
-    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-        (place / name).mkdir(mode=0o700)
-        patch.setenv(name, str(place / name))
-    (place / "steered.yml").write_text(GRAPH)
-    words = [sys.executable, "-P", "-m", "beamslot", "run", place / "steered.yml", "--quiet"]
-    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        until(lambda: any(seen.status["slots"] for card in rundir.runs() if (seen := observe.look(card))), 60)
+    with elsewhere(tmp_path_factory.mktemp("steered"), GRAPH) as child:
         yield child
-    finally:
-        child.send_signal(signal.SIGINT)
-        child.communicate(timeout=30)
-        patch.undo()
 
 
 @pytest.fixture

@@ -12,11 +12,14 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from beamslot.runtime import Block
+import pytest
+
+from beamslot.runtime import Block, observe, rundir
 from beamslot.runtime.graph import BlockSpec, EdgeSpec, Graph
 from beamslot.runtime.launch import launch
 
@@ -45,6 +48,27 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
         assert time.monotonic() < deadline, f"nothing came of it within {seconds:g} s"
         time.sleep(0.005)
     return value
+
+
+@contextmanager
+def elsewhere(place: Path, text: str, *words: str | Path) -> Generator[subprocess.Popen[bytes]]:
+    """Run a flowgraph as a user does, in another terminal, with runs and records in a place of their own.
+
+    text: the flowgraph    words: more of the command line
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+            (place / name).mkdir(mode=0o700)
+            patch.setenv(name, str(place / name))
+        (place / "graph.yml").write_text(text)
+        command = [sys.executable, "-P", "-m", "beamslot", "run", place / "graph.yml", *words, "--quiet"]
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            until(lambda: any(seen.status["slots"] for card in rundir.runs() if (seen := observe.look(card))), 60)
+            yield child
+        finally:
+            child.send_signal(signal.SIGINT)
+            child.communicate(timeout=30)
 
 
 class Run:

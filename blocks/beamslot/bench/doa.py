@@ -14,7 +14,6 @@ frames, and with few snapshots there is a fifth of the frames. There is no learn
 
 import itertools
 import math
-import os
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from beamslot.bench.estimators import Seen, Work, take_turns
+from beamslot.bench.machine import show_sheets
 from beamslot.dsp.doa.estimator import angles
 from beamslot.dsp.doa.gains import least_squares
 from beamslot.dsp.doa.maximum_likelihood import refine
@@ -36,7 +36,7 @@ from beamslot.dsp.ula import S1, Frames, UlaScene
 from beamslot.dsp.vae_ula import VaeUla
 from beamslot.errors import BadParam
 from beamslot.runtime.graph import near
-from beamslot.tables import NONE, Sheet, number, percent, render
+from beamslot.tables import NONE, Sheet, number, percent
 
 Row = dict[str, Any]
 Real = NDArray[np.float64]
@@ -513,14 +513,7 @@ NOTES = (
 
 def show(machine: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     """Print the tables, and the machine under them."""
-    from rich.console import Console
-
-    console = Console(width=None if os.isatty(1) else 200)
-    for sheet in sheets(found):
-        console.print(render(sheet))
-        console.print()
-    for line in (*NOTES, ", ".join(f"{key} {value}" for key, value in machine.items())):
-        console.print(line, highlight=False)
+    show_sheets(machine, sheets(found), NOTES, 200)
 
 
 def sheets(found: Mapping[str, Any]) -> Iterator[Sheet]:

@@ -2,10 +2,12 @@
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from beamslot.tables import Sheet, render
 
 PACKAGES = ("beamslot", "numpy", "pyzmq", "msgpack", "ezmsg")
 
@@ -45,7 +47,26 @@ def show(machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(*(_cell(row[key]) for key in ("name", "value", "unit", "peer", "peer_value", "ratio", "runs")))
     console = Console(width=None if os.isatty(1) else 120)
     console.print(table)
-    console.print(", ".join(f"{key} {value}" for key, value in machine.items()), highlight=False)
+    console.print(_line(machine), highlight=False)
+
+
+def show_sheets(machine: Mapping[str, Any], sheets: Iterable[Sheet], notes: Sequence[str], width: int) -> None:
+    """Print tables, what there is to say of them, and the machine.
+
+    width: columns where there is no terminal to fit
+    """
+    from rich.console import Console
+
+    console = Console(width=None if os.isatty(1) else width)
+    for sheet in sheets:
+        console.print(render(sheet))
+        console.print()
+    for line in (*notes, _line(machine)):
+        console.print(line, highlight=False)
+
+
+def _line(machine: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in machine.items())
 
 
 def _cell(value: Any) -> str:

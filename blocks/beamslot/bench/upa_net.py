@@ -7,7 +7,6 @@ differences are paired: of two means of the NMSE [dB], with the interval of thei
 """
 
 import math
-import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from beamslot.bench.draws import INTERVAL, Array, Draws, Setting, make
 from beamslot.bench.estimators import Seen, Work, take_turns
+from beamslot.bench.machine import show_sheets
 from beamslot.dsp.beams import group_beams, random_beams
 from beamslot.dsp.bounds import crb_channel
 from beamslot.dsp.estimate import Estimate
@@ -30,7 +30,7 @@ from beamslot.dsp.vp_nomp import VpNomp
 from beamslot.errors import BadParam
 from beamslot.frame import Geometry, Operator
 from beamslot.runtime.graph import near
-from beamslot.tables import NONE, Sheet, render
+from beamslot.tables import NONE, Sheet
 
 Row = dict[str, Any]
 Make = Callable[[Geometry, Operator], Any]
@@ -320,14 +320,7 @@ NOTES = (
 
 def show(machine: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     """Print the tables, and the machine under them."""
-    from rich.console import Console
-
-    console = Console(width=None if os.isatty(1) else 150)
-    for sheet in sheets(found):
-        console.print(render(sheet))
-        console.print()
-    for line in (*NOTES, ", ".join(f"{key} {value}" for key, value in machine.items())):
-        console.print(line, highlight=False)
+    show_sheets(machine, sheets(found), NOTES, 150)
 
 
 def sheets(found: Mapping[str, Any]) -> Iterator[Sheet]:

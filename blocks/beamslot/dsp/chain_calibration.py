@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from beamslot.errors import BadParam, ShapeError, StorageError, VersionError
+from beamslot.dsp import files
+from beamslot.errors import ShapeError
 
 FORMAT: Literal["beamslot calibration"] = "beamslot calibration"
 FORMAT_VERSION: Literal[1] = 1
@@ -113,12 +114,7 @@ def save_calibration(path: Path, calibrated: Calibrated) -> None:
 
     raises StorageError with the path and why it cannot be written
     """
-    draft = path.with_name(f"{path.name}.tmp")
-    try:
-        draft.write_text(calibrated.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}") from None
+    files.save(path, calibrated)
 
 
 def load_calibration(path: Path) -> Calibrated:
@@ -127,22 +123,4 @@ def load_calibration(path: Path) -> Calibrated:
     raises StorageError where it cannot be read, VersionError for another version of the format, BadParam for any
     other content; each with the path
     """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    try:
-        head = _Head.model_validate_json(text)
-        if head.version != FORMAT_VERSION:
-            raise VersionError(f"{path}: has version {head.version} of the format; wanted {FORMAT_VERSION}")
-        return Calibrated.model_validate_json(text)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors()[:4])
-        raise BadParam(f"{path}: is no calibration: {problems}") from None
-
-
-class _Head(BaseModel):
-    """What every version of the format begins with."""
-
-    format: Literal["beamslot calibration"]
-    version: int
+    return files.load(path, Calibrated, FORMAT, FORMAT_VERSION, "calibration")

@@ -10,7 +10,6 @@
 source: paper 004, eqs. (6), (19) and fig. 7 (uniform and random grouping)
 """
 
-import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from beamslot.dsp import files
 from beamslot.dsp.ambiguity import centre_cosines, membership, side_lobe_level, side_lobe_region
 from beamslot.dsp.resolution import matched_snr, resolution_limit
-from beamslot.errors import BadParam, StorageError, VersionError
+from beamslot.errors import BadParam
 
 FORMAT, FORMAT_VERSION = "beamslot grouping", 1
 
@@ -107,7 +107,7 @@ class Setting(BaseModel):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise BadParam(f"{name}: {_problems(error)}") from None
+            raise BadParam(f"{name}: {files.problems(error)}") from None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -193,12 +193,7 @@ def save_grouping(path: Path, designed: DesignedGrouping) -> None:
 
     raises StorageError with the path and why it cannot be written
     """
-    draft = path.with_name(f"{path.name}.tmp")
-    try:
-        draft.write_text(designed.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}") from None
+    files.save(path, designed)
 
 
 def load_grouping(path: Path) -> DesignedGrouping:
@@ -207,37 +202,4 @@ def load_grouping(path: Path) -> DesignedGrouping:
     raises StorageError where it cannot be read, VersionError for another version of the format, BadParam for any
     other content; each with the path, what came and what was wanted
     """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    try:
-        head = _Head.model_validate_json(text)
-    except ValidationError as error:
-        raise BadParam(f"{path}: is no designed grouping: {_problems(error)}") from None
-    if head.version != FORMAT_VERSION:
-        raise VersionError(f"{path}: has version {head.version} of the format; wanted {FORMAT_VERSION}")
-    try:
-        return DesignedGrouping.model_validate_json(text)
-    except ValidationError as error:
-        raise BadParam(f"{path}: {_problems(error)}") from None
-
-
-class _Head(BaseModel):
-    """What every version of the format begins with."""
-
-    format: Literal["beamslot grouping"]
-    version: Annotated[int, Field(strict=True)]
-
-
-def _problems(error: ValidationError) -> str:
-    """Return every problem as where, what was wanted and what came."""
-    told = []
-    for problem in error.errors(include_url=False):
-        where = ".".join(map(str, problem["loc"]))
-        own = problem["type"] == "value_error" and not isinstance(problem["input"], list | tuple)
-        came = (
-            "" if own or problem["type"] in {"missing", "json_invalid"} else f"; got {reprlib.repr(problem['input'])}"
-        )
-        told.append(f"{where}: {problem['msg']}{came}".removeprefix(": ").replace("Value error, ", ""))
-    return "; ".join(told)
+    return files.load(path, DesignedGrouping, FORMAT, FORMAT_VERSION, "designed grouping")
