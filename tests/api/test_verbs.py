@@ -182,6 +182,18 @@ def test_echo_prints_what_passes_a_port_of_a_running_graph(graph, capsys):
         running.communicate(timeout=20)
 
 
+def test_echo_shows_the_tags_of_a_frame():
+    import numpy as np
+
+    from beamslot.cli import echo
+    from beamslot.frame import Frame
+
+    said = echo.plain(Frame(3, 1, {"x": np.zeros(1)}, tags={"deadline": True, "outside": [3]}), None)
+    assert said["tags"] == {"deadline": True, "outside": [3]}
+    assert echo.text(said).splitlines()[:2] == ["slot 3", "  tags: deadline True, outside [3]"]
+    assert "tags" not in echo.plain(Frame(3, 1, {"x": np.zeros(1)}), None)
+
+
 def test_echo_without_a_run_fails_and_says_so(capsys):
     assert main(["echo", "relay.out"]) == 1
     assert capsys.readouterr().err.startswith("echo: nothing runs; wanted a run in another terminal")

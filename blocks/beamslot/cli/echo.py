@@ -50,7 +50,8 @@ def plain(message: "Message", info: "StreamInfo | None", *, values: bool = False
 
     if isinstance(message, Frame):
         arrays = {name: _array(name, array, info, values) for name, array in message.arrays.items()}
-        return {"kind": "data", **_slots(message), "arrays": arrays}
+        tags = {"tags": dict(message.tags)} if message.tags else {}
+        return {"kind": "data", **_slots(message), **tags, "arrays": arrays}
     if isinstance(message, Gap):
         return {"kind": "gap", **_slots(message), "reason": message.reason}
     if isinstance(message, Eos):
@@ -113,7 +114,8 @@ def text(said: Mapping[str, Any]) -> str:
     slots = describe_slots(range(said["first"], said["first"] + said["count"]))
     if kind == "gap":
         return f"{slots}: gap, {said['reason']}"
-    return "\n".join([slots, *(_line(name, array) for name, array in said["arrays"].items())])
+    tags = [f"  tags: {', '.join(f'{key} {value}' for key, value in said['tags'].items())}"] if "tags" in said else []
+    return "\n".join([slots, *tags, *(_line(name, array) for name, array in said["arrays"].items())])
 
 
 def _line(name: str, array: Mapping[str, Any]) -> str:
