@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from beamslot.dsp.bounds import crb_channel
 from beamslot.frame import Array, Geometry, Operator, StreamInfo
 from beamslot.ports import ESTIMATE, TRUTH
 from beamslot.runtime.latency import Latency
@@ -70,6 +71,45 @@ def test_the_memory_of_a_matcher_is_bounded(rng: np.random.Generator) -> None:
     newest = range(100, 100 + 3 * data.WAITING)
     matched = matcher.truth(rows("truth", newest, rng), 0.0)
     assert [match.slot for match in matched] == [*newest[-data.WAITING :]]
+
+
+def test_truths_of_small_arrays_are_let_go_by_their_number(rng: np.random.Generator) -> None:
+    matcher, kept = data.Matcher(), data.TRUTH_FRAMES
+    for slot in range(kept + 30):
+        matcher.truth(rows("truth", range(slot, slot + 1), rng), 0.0)
+    late = rows("estimate", range(40), rng)
+    assert [match.slot for match in matcher.estimate("omp", late, 0.0)] == [*range(30, 40)]
+    matcher.truth(rows("truth", range(1000, 1004), rng), 0.0)
+    for first in range(1004, 1004 + 4 * (kept - 1), 4):
+        matcher.truth(rows("truth", range(first, first + 4), rng), 0.0)
+    late = rows("estimate", range(998, 1010), rng)
+    assert [match.slot for match in matcher.estimate("omp", late, 0.0)] == [*range(1000, 1010)], "512 frames of four"
+
+
+def test_the_bound_of_the_newest_slots_is_that_of_the_library(rng: np.random.Generator) -> None:
+    weights = np.exp(1j * rng.uniform(0, 6, (4, 1, 3))).astype(np.complex64)
+    operator = Operator(weights, np.zeros(4, np.int16), (-0.5, 0.0))
+    measured = StreamInfo(ESTIMATE, AXES, operator=operator, geometry=Geometry(4, 3))
+    made = arrays("truth", range(3), rng)
+    made["mask"][:, :, 1:] = False
+    made["antenna_noise_var"][:] = 0.01
+    found = data.rows(range(3), made, INFOS["truth"])
+    path = [np.atleast_3d(made[name])[2, :, :1] for name in ("gain", "u", "v")]
+    expected = crb_channel(*path, np.ones((2, 1), bool), operator, Geometry(4, 3), 3 * 0.01).mean()
+    assert data.slot_bound(found[2], measured) == pytest.approx(expected, rel=1e-6)
+    bounds = data.Bounds()
+    assert bounds.level is None
+    bounds.add(found, measured, 1.0)
+    assert bounds.level == pytest.approx(10 * math.log10(expected))
+    made["antenna_noise_var"][:] = 1e6
+    bounds.add(data.rows(range(3), made, INFOS["truth"]), measured, 1.01)
+    assert bounds.level == pytest.approx(10 * math.log10(expected)), "not for every slot"
+    for step in range(data.MEAN_OVER):
+        bounds.add(data.rows(range(8), arrays("truth", range(8), rng) | {"antenna_noise_var": np.full((8, 2), 0.01)},
+                             INFOS["truth"]), measured, 2.0 + step)  # fmt: skip
+    assert bounds.level != pytest.approx(10 * math.log10(expected))
+    assert math.isnan(data.slot_bound(found[0], None))
+    assert math.isnan(data.slot_bound(found[0], INFOS["estimate"])), "a stream that does not tell how it was measured"
 
 
 def test_the_nmse_of_a_slot_is_the_mean_over_users(rng: np.random.Generator) -> None:

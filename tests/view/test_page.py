@@ -19,7 +19,8 @@ pytest.importorskip("bokeh")
 from bokeh.document import Document
 
 from beamslot.errors import BindError
-from beamslot.view import page, plots
+from beamslot.view import data, page, plots, server
+from beamslot.view.parameters import Mark
 from beamslot.view.server import Viewer, is_loopback
 from beamslot.view.watch import Estimator, Picture, Point, Shown
 
@@ -58,9 +59,11 @@ def shown_page(*pictures: Picture) -> tuple[page.Page, Document]:
     return made, document
 
 
-def source(document: Document, root: str, index: int) -> dict[str, Any]:
+def source(document: Document, root: str, index: int | str) -> dict[str, Any]:
+    """Return the columns of a renderer, by its place or its name."""
     figure: Any = document.get_model_by_name(root)
-    return dict(figure.renderers[index].data_source.data)
+    places = {renderer.name: place for place, renderer in enumerate(figure.renderers)}
+    return dict(figure.renderers[places.get(index, index)].data_source.data)
 
 
 def test_a_page_shows_a_picture_and_adds_only_points_that_are_new() -> None:
@@ -69,7 +72,7 @@ def test_a_page_shows_a_picture_and_adds_only_points_that_are_new() -> None:
     assert source(document, "angles", 1)["u"] == [0.11]
     assert source(document, "angles", 2)["u"] == []
     assert [*source(document, "nmse", 0)["seconds"]] == [0, 1, 2, 3, 4]
-    assert [*source(document, "nmse", 1)["seconds"]] == [0, 2, 3, 4]
+    assert [*source(document, "nmse", "omp")["seconds"]] == [0, 2, 3, 4]
     nmse: Any = document.get_model_by_name("nmse")
     assert (nmse.x_range.start, nmse.x_range.end, nmse.y_range.start, nmse.y_range.end) == (0, 4, -21, -9)
     (image,) = source(document, "error", 0)["image"]
@@ -81,12 +84,58 @@ def test_a_page_shows_a_picture_and_adds_only_points_that_are_new() -> None:
     assert len(source(document, "true", 0)["image"]) == 1
 
 
+def test_changes_stand_along_the_time_that_is_shown_and_the_bound_is_that_of_the_same_slots() -> None:
+    marks = [Mark(0, -3.0, "too early"), Mark(1, 2.0, "snr_db 3"), Mark(2, 4.0, "a" * 50)]
+    _, document = shown_page(picture(0, marks=marks), picture(3, marks=marks, bound_now=-19.0))
+    found = source(document, "nmse", 1)
+    assert [*found["seconds"]] == [2.0, 4.0]
+    assert [len(text) for text in found["text"]] == [8, plots.MARK_LENGTH]
+    nmse: Any = document.get_model_by_name("nmse")
+    assert {*found["top"]} == {nmse.y_range.end}
+    assert nmse.y_range.end > -9, "there is room for them above the lines"
+    assert page.BOUND_NOW in page.notes(picture(0, bound_now=-19.0))["nmse_note"]
+    assert page.BOUND in page.notes(picture(0))["nmse_note"]
+    assert "-19.0" in document.get_model_by_name("estimators").text  # type: ignore[union-attr]
+
+
+def test_what_several_sinks_judge_stands_in_one_row() -> None:
+    sinks = {"angles": {"omp": {"total_rmse_deg": 0.125}}, "nmse": {"omp": {"nmse_db": -7.25, "draws": 3}}}
+    _, document = shown_page(picture(0, status=STATUS | {"sinks": sinks}))
+    text = document.get_model_by_name("estimators").text  # type: ignore[union-attr]
+    assert [figure in text for figure in ("angle RMSE [deg]", "0.125", "-7.2")] == [True] * 3
+
+
+def test_pairs_of_estimators_are_shown_where_a_sink_gives_them() -> None:
+    pair = {"difference_db": -3.25, "ci95_db": [-4.0, -2.5], "better_share": 0.875}
+    sinks = {"pairs": {"<a> - b": pair, "slots": {"b": 3}}, "nmse": {"b": {"nmse_db": -3.0}}}
+    _, document = shown_page(picture(0, status=STATUS | {"sinks": sinks}))
+    text = document.get_model_by_name("judged").text  # type: ignore[union-attr]
+    assert "&lt;a&gt; - b" in text
+    assert [figure in text for figure in ("-3.2", "-4.0 … -2.5", "87.5")] == [True] * 3
+    _, document = shown_page(picture(0))
+    assert document.get_model_by_name("judged").text == ""  # type: ignore[union-attr]
+
+
+def test_error_bars_and_drift_alarms_are_shown_where_a_sink_gives_them() -> None:
+    omp = {"over_crb_db": 2.25, "coverage": {"0.9": 0.75}, "white_share": 1.0, "converged_share": 0.5}
+    calm = {"alarm": 0, "alarms": 0, "since": None, "level": 0.1, "learning": False, "slots": 5}
+    raised = calm | {"alarm": 1, "alarms": 2, "since": 1300, "chains": [[3, 1], [3, 2], [4, 0], [5, 1]]}
+    sinks = {"quality": {"omp": omp}, "calm": calm, "loud": raised, "new": calm | {"learning": True}}
+    _, document = shown_page(picture(0, status=STATUS | {"sinks": sinks}))
+    text = document.get_model_by_name("judged").text  # type: ignore[union-attr]
+    for told in ("2.2", "75", "within", "learning", '<b class="warns">above</b>', "3.1 3.2 4.0<", "1,300"):
+        assert told in text
+    assert "loud" in document.get_model_by_name("headline").text  # type: ignore[union-attr]
+    assert "calm" not in document.get_model_by_name("headline").text  # type: ignore[union-attr]
+
+
 def test_estimators_have_one_colour_everywhere() -> None:
     _, document = shown_page(picture(0))
     angles, nmse = (document.get_model_by_name(name) for name in ("angles", "nmse"))
     for index, name in enumerate(("omp", "other"), 1):
-        colour = plots.colours(["omp", "other"])[name]
-        assert angles.renderers[index].glyph.line_color == nmse.renderers[index].glyph.line_color == colour  # type: ignore[union-attr]
+        colour = data.colours(["omp", "other"])[name]
+        (line,) = nmse.select({"name": name})  # type: ignore[union-attr]
+        assert angles.renderers[index].glyph.line_color == line.glyph.line_color == colour  # type: ignore[union-attr]
         assert colour in document.get_model_by_name("estimators").text  # type: ignore[union-attr]
 
 
@@ -128,6 +177,25 @@ def test_only_this_machine_is_served_without_a_token() -> None:
     assert [is_loopback(address) for address in ("0.0.0.0", "10.0.0.1", "lab", "::")] == [False] * 4  # noqa: S104
     with pytest.raises(BindError, match=r"view: 127\.0\.0\.1:70000 cannot be served"):
         Viewer(port=70000)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_to_change_anything_needs_the_token_on_this_machine_too(
+    read_only: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, bool]] = []
+    monkeypatch.setattr(server, "Server", lambda *_, **given: SimpleNamespace(port=5006, given=given))
+    monkeypatch.setattr(server, "fill", lambda page, watch, token, *, steers: opened.append((token, steers)))
+    viewer = Viewer(read_only=read_only)
+    viewer._hub = SimpleNamespace(watch=lambda wanted: wanted)  # type: ignore[assignment]
+    base, _, token = viewer.url.partition("?token=")
+    assert base == "http://127.0.0.1:5006/"
+    assert bool(token) != read_only, "who can change nothing needs none"
+    assert "auth_provider" not in viewer._server.given, "looking needs none"  # type: ignore[attr-defined]
+    for given in ({}, {"token": [b""]}, {"token": [token[:-1].encode()]}, {"token": [token.encode()]}):
+        context = SimpleNamespace(request=SimpleNamespace(arguments=given))
+        viewer._fill(SimpleNamespace(session_context=context))  # type: ignore[arg-type]
+    assert opened == [("", False)] * 3 + [(token, not read_only)]
 
 
 async def first_message(url: str) -> Any:

@@ -52,7 +52,7 @@ def test_it_prints_where_the_page_is_and_what_else_runs(
         url = "http://127.0.0.1:1/"
 
         def __init__(self, wanted: str, **more: Any) -> None:
-            assert (wanted, more) == ("", {"address": "127.0.0.1", "port": 0})
+            assert (wanted, more) == ("", {"address": "127.0.0.1", "port": 0, "read_only": False})
 
         def serve(self) -> None:
             pass

@@ -11,11 +11,11 @@ from beamslot_runs import until
 
 from beamslot.frame import Array, Describe, Frame, Gap, Operator, StreamInfo
 from beamslot.ports import ESTIMATE, TRUTH
-from beamslot.runtime import rundir
+from beamslot.runtime import observe, rundir
 from beamslot.runtime.observe import Rates
 from beamslot.view import graph, panels
 from beamslot.view.listening import MOST_FRAMES, Bursts
-from beamslot.view.watch import ENDED, SILENT, Picture, Scene, Watch, bound_of
+from beamslot.view.watch import ENDED, SILENT, Picture, Scene, Watch, bound_of, lean
 
 AXES = {"user": 1, "y": 4, "z": 3, "path": 2}
 OPERATOR = Operator(np.ones((4, 1, 3), np.complex64), np.array([0, 1, 0, 1], np.int16), (-0.5, 0.0))
@@ -123,6 +123,14 @@ def test_a_watch_outlives_what_is_wrong_with_a_run_and_says_it(tmp_path: Path, m
         until(lambda: watch.picture.state == ENDED)
     finally:
         watch.stop()
+
+
+def test_looks_are_kept_without_the_latencies_that_nobody_looks_at() -> None:
+    latency = {"end_to_end": [[40, 2]], "calls": {"omp": [[1, 1]] * 1000}}
+    kept = lean(observe.Look({}, status(latency=latency), {}, 1.0, 1.0))
+    assert kept.status["latency"] == {"end_to_end": [[40, 2]]}
+    assert kept.status["slots"] == 5
+    assert lean(observe.Look({}, status(), {}, 1.0, 1.0)).status["latency"] == {"end_to_end": ()}
 
 
 def test_the_bound_is_that_of_the_first_sink_that_has_one() -> None:

@@ -20,8 +20,12 @@ ROOT = Path(__file__).parents[2]
 PICTURES = (("view-dark.png", (1920, 1080), "dark"), ("view-light.png", (1280, 800), "light"))
 """Name, size [px] and theme."""
 
-SECONDS = 45
-"""How long the page is watched before the first picture [s]."""
+KILLED_AT, TAKEN_AT = 900, 1560
+"""Slots at which a block is killed, and at which the pictures are taken: SNR has gone down and up, paths were born, OMP
+looks deeper, and some RF chains are dead."""
+
+PATIENCE = 240.0
+"""How long a loaded machine may take to come to a slot [s]."""
 
 LOST = "omp"
 """Block that is killed on the way, so that a restart can be seen."""
@@ -52,6 +56,17 @@ def until(condition: Any, seconds: float) -> Any:
     return value
 
 
+def reach(page: Any, card: Any, slot: int) -> None:
+    """Let a page live until the run has come to a slot; raises TimeoutError where it does not."""
+    from beamslot.runtime import observe
+
+    deadline = time.monotonic() + PATIENCE
+    while not ((seen := observe.look(card)) and seen.status["slots"] >= slot):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the run did not come to slot {slot}")
+        page.wait_for_timeout(200)
+
+
 def main(folder: Path) -> None:
     """Make the pictures."""
     from playwright.sync_api import sync_playwright
@@ -80,11 +95,11 @@ def main(folder: Path) -> None:
             page.goto(address, timeout=120_000)
             page.wait_for_function(READY.format(theme), timeout=120_000)
             pages.append(page)
-        pages[0].wait_for_timeout(500 * SECONDS)
+        reach(pages[0], seen.card, KILLED_AT)
         for process in seen.status["processes"]:
             if LOST in process["blocks"]:
                 os.kill(process["pid"], signal.SIGKILL)
-        pages[0].wait_for_timeout(500 * SECONDS)
+        reach(pages[0], seen.card, TAKEN_AT)
         for page, (name, _, _) in zip(pages, PICTURES, strict=True):
             page.screenshot(path=folder / name, full_page=True)
             print(folder / name, flush=True)

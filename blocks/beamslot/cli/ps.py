@@ -10,6 +10,16 @@ from beamslot.cli.run import printer
 
 if TYPE_CHECKING:
     from beamslot.runtime.observe import Look, Rates
+    from beamslot.view.watch import Picture
+
+SCREEN, BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+"""What gives a terminal a screen of its own without a cursor, and what takes it away."""
+
+LEAST_MAP = 12
+"""Lines that the map has at least; where there are fewer, its end is cut off."""
+
+HEARD_WITHIN = 3.0
+"""A slot of the map should be heard within so long [s]; else the first look is without."""
 
 WHILE = 0.6
 """Rates of `ps` are over so long [s]: a run says four times a second how it stands."""
@@ -25,6 +35,7 @@ def register(verbs: options.Verbs) -> None:
     )
     top.add_argument("run", metavar="RUN", nargs="?", default="", help="only this one, by name or pid")
     top.add_argument("--every", type=options.duration, default=1.0, metavar="TIME", help="look so often (1s)")
+    top.add_argument("--map", action="store_true", help="with the angles of the newest run, or of RUN")
     top.add_argument("-n", dest="most", type=options.positive, metavar="N", help="end after N looks")
     options.add_json(top, "print one JSON object a look")
 
@@ -43,16 +54,72 @@ def _ps(arguments: argparse.Namespace) -> int:
 def _top(arguments: argparse.Namespace) -> int:
     import sys
 
+    if arguments.map:
+        return _top_with_map(arguments)
     if arguments.json or not sys.stdout.isatty():
         for shown in looks(arguments.run, "top", arguments.every, arguments.most):
-            options.print_json(shown) if arguments.json else _print(shown)
+            options.print_json(shown) if arguments.json else _print(shown, judged=True)
         return 0
     from rich.live import Live
 
     with Live(auto_refresh=False, screen=True) as live:
         for shown in looks(arguments.run, "top", arguments.every, arguments.most):
-            live.update(_renderable(shown), refresh=True)
+            live.update(_renderable(shown, judged=True), refresh=True)
     return 0
+
+
+def _top_with_map(arguments: argparse.Namespace) -> int:
+    """Show one run with the map of its angles, drawn where standard output is a terminal that can, else as text."""
+    import os
+    import sys
+
+    from beamslot.cli import anglemap
+    from beamslot.runtime import observe
+    from beamslot.view.watch import Watch
+
+    card = observe.find(arguments.run, "top")
+    draws = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
+    watch = Watch(str(card["pid"]))
+    watch.enter()
+    watch.start()
+    try:
+        if draws:
+            sys.stdout.write(SCREEN)
+        until = time.monotonic() + HEARD_WITHIN
+        while watch.picture.shown is None and time.monotonic() < until:
+            time.sleep(0.05)
+        for shown in looks(str(card["pid"]), "top", arguments.every, arguments.most):
+            picture = watch.picture
+            if draws:
+                sys.stdout.write(_screen(shown, picture))
+                sys.stdout.flush()
+            elif arguments.json:
+                options.print_json([{**run, "angles": anglemap.plain(picture)} for run in shown])
+            else:
+                _print(shown)
+                print("\n".join(anglemap.listed(picture)), flush=True)
+    finally:
+        if draws:
+            sys.stdout.write(BACK)
+        watch.stop()
+    return 0
+
+
+def _screen(shown: Sequence[Mapping[str, Any]], picture: "Picture") -> str:
+    """Return all of a screen: the table, and the map in what is left of it."""
+    import shutil
+
+    from rich.console import Console
+
+    from beamslot.cli import anglemap
+
+    width, height = shutil.get_terminal_size()
+    console = Console(width=width, force_terminal=True)
+    with console.capture() as captured:
+        console.print(_renderable(shown))
+    table = captured.get().rstrip("\n").splitlines()
+    lines = [*table, *anglemap.drawn(picture, width, max(height - len(table), LEAST_MAP))][:height]
+    return "\x1b[H" + "\n".join(line + anglemap.CLEAR_LINE for line in lines) + "\x1b[J"
 
 
 def looks(wanted: str, verb: str, every: float, most: int | None) -> Iterator[list[dict[str, Any]]]:
@@ -111,16 +178,18 @@ def plain(look: "Look", rates: "Rates") -> dict[str, Any]:
             for name, block in status["blocks"].items()
         },
         "edges": [{**edge, "slots_per_s": rates.edges.get(edge["edge"], 0.0)} for edge in status["edges"]],
+        "sinks": status.get("sinks") or {},
         "notes": status["notes"],
         "graph": card["blocks"],
     }
 
 
-def _print(shown: Sequence[Mapping[str, Any]]) -> None:
-    printer().print(_renderable(shown))
+def _print(shown: Sequence[Mapping[str, Any]], *, judged: bool = False) -> None:
+    printer().print(_renderable(shown, judged=judged))
 
 
-def _renderable(shown: Sequence[Mapping[str, Any]]) -> Any:
+def _renderable(shown: Sequence[Mapping[str, Any]], *, judged: bool = False) -> Any:
+    """Return runs for the terminal; judged: with what their sinks say of the estimates."""
     from rich.console import Group
     from rich.text import Text
 
@@ -129,6 +198,7 @@ def _renderable(shown: Sequence[Mapping[str, Any]]) -> Any:
     parts: list[Any] = [] if shown else [Text("nothing runs")]
     for run in shown:
         parts += [Text(headline(run), style="bold"), tables.render(sheet(run))]
+        parts += [tables.render(one) for one in tables.sink_sheets(run) if judged and one.rows]
         parts += [Text(f"! {note}", style="yellow") for note in run["notes"][-3:]]
         parts.append("")
     return Group(*parts)

@@ -17,14 +17,18 @@ def register(verbs: options.Verbs) -> None:
         verbs,
         "view",
         _act,
-        "show a running graph in the browser: its rates, angles, channels, NMSE and latencies; until interrupted",
+        "show a running graph in the browser and steer it: rates, angles, channels, NMSE, latencies; until interrupted",
         "beamslot view live",
     )
     parser.add_argument("run", metavar="RUN", nargs="?", default="", help="which, by name or pid (the newest)")
     parser.add_argument("--port", type=options.natural, default=PORT, metavar="N", help=f"where ({PORT}; 0: free)")
     parser.add_argument(
-        "--address", default=LOOPBACK, metavar="HOST", help="whom to serve (this machine only); others need a token"
+        "--address",
+        default=LOOPBACK,
+        metavar="HOST",
+        help="whom to serve (this machine only); others need the token of the address, as does to change anything",
     )
+    parser.add_argument("--read-only", action="store_true", help="a page that shows all and can change nothing")
     parser.add_argument("--no-open", action="store_true", help="open no browser, only print the address")
 
 
@@ -38,7 +42,7 @@ def _act(arguments: argparse.Namespace) -> int:
     others = sorted({run["name"] for run in rundir.runs()} - {card["name"]})
     from beamslot.view.server import Viewer
 
-    viewer = Viewer(arguments.run, address=arguments.address, port=arguments.port)
+    viewer = Viewer(arguments.run, address=arguments.address, port=arguments.port, read_only=arguments.read_only)
     print(viewer.url, flush=True)
     also = f"; also running: {', '.join(others)}" if others else ""
     print(f"{card['name']} (pid {card['pid']}){also}", file=sys.stderr)

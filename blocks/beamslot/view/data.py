@@ -11,12 +11,13 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from beamslot.dsp.bounds import crb_channel
 from beamslot.dsp.metrics import nmse
 from beamslot.frame import Operator, StreamInfo
 from beamslot.runtime.latency import PER_OCTAVE
@@ -28,20 +29,38 @@ PATH_NAMES = ("gain", "u", "v", "mask")
 TRUTH_BYTES = 24 * 2**20
 """Memory for truths whose estimates may still come [bytes]."""
 
+TRUTH_FRAMES = 512
+"""Frames of the truth that are kept at most: each has a cost beside its arrays."""
+
 WAITING = 128
 """Estimates of an estimator that wait for their truth."""
 
-REMEMBERED = 4096
+REMEMBERED = 1024
 """Slots of which it is known that they were matched, so that those shown again after a restart count once."""
 
 MEAN_OVER = 64
 """The running mean of the NMSE is over so many slots."""
+
+BOUND_OF = 8
+"""The bound is worked out for one of so many slots, and no more often than it pays."""
+
+BOUND_EVERY = 0.1
+"""Least time between two slots whose bound is worked out [s]."""
+
+MOST_PATHS = 64
+"""Beyond so many paths the parameters are more than the observations, and the bound says nothing."""
 
 SHOWN = 48
 """Slots among which the one to show is chosen."""
 
 FLOOR_DB = -40.0
 """Path powers and errors are shown down to here [dB]."""
+
+MARGIN_V = 0.15
+"""Shown beyond the interval of the beams, where estimators search too."""
+
+COLOURS = ("#2f81f7", "#f0883e", "#2ea043", "#db61a2", "#a371f7", "#1fa7b8", "#c69026", "#e5534b")
+"""Of estimators, in the order of the graph's ports; told apart on dark and on light ground."""
 
 HISTOGRAM_PER_OCTAVE = 4
 """Bars of the latency histogram in an octave."""
@@ -53,6 +72,11 @@ def role(info: StreamInfo) -> Literal["truth", "estimate", ""]:
     if channel is None or channel.axes != ("slot", "user", "y", "z"):
         return ""
     return "truth" if "draw" in info.arrays else "estimate"
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Return the colour of each estimator, the same in all plots."""
+    return dict(zip(names, cycle(COLOURS), strict=False))
 
 
 def has_paths(info: StreamInfo) -> bool:
@@ -98,6 +122,7 @@ class Matcher:
 
     def __init__(self, most_bytes: int = TRUTH_BYTES) -> None:
         self._most_bytes, self._bytes = most_bytes, 0
+        self._most = TRUTH_FRAMES  # slots, of frames as long as the longest so far
         self._truths: OrderedDict[int, tuple[Row, float, int]] = OrderedDict()
         self._waiting: dict[str, OrderedDict[int, Row]] = {}
         self._matched: dict[str, OrderedDict[int, None]] = {}
@@ -105,6 +130,7 @@ class Matcher:
     def truth(self, found: Sequence[Row], now: float) -> list[Match]:
         """Take in slots of the truth, seen at a time [s]; return the estimates that waited for them."""
         size = sum(array.nbytes for array in found[0].arrays.values()) // len(found) if found else 0
+        self._most = max(self._most, TRUTH_FRAMES * len(found))
         matches: list[Match] = []
         for row in found:
             if row.slot in self._truths:
@@ -115,7 +141,7 @@ class Matcher:
                 estimate = waiting.pop(row.slot, None)
                 if estimate is not None:
                     matches += self._match(name, estimate, row, 0.0)
-        while self._bytes > self._most_bytes and len(self._truths) > 1:
+        while len(self._truths) > (1 if self._bytes > self._most_bytes else self._most):
             _, (_, _, freed) = self._truths.popitem(last=False)
             self._bytes -= freed
         return matches
@@ -175,6 +201,45 @@ class Means:
         found = {name: level for name, level in self.levels().items() if self.fresh.get(name)}
         self.fresh.clear()
         return found
+
+
+class Bounds:
+    """The running mean of the Cramer-Rao bound over the newest slots seen, worked out for some of them."""
+
+    def __init__(self) -> None:
+        self._values: deque[float] = deque(maxlen=MEAN_OVER // BOUND_OF)
+        self._seen, self._at = 0, -math.inf
+
+    def add(self, found: Sequence[Row], measured: StreamInfo | None, now: float) -> None:
+        """Take in slots of the truth, seen at a time [s]; measured: stream that tells how the channel was measured."""
+        before, self._seen = self._seen, self._seen + len(found)
+        if (before and before // BOUND_OF == self._seen // BOUND_OF) or now - self._at < BOUND_EVERY:
+            return
+        value = slot_bound(found[-1], measured)
+        if math.isfinite(value):
+            self._at = now
+            self._values.append(value)
+
+    @property
+    def level(self) -> float | None:
+        """The mean [dB], None where there is none."""
+        return decibels(float(np.mean(self._values))) if self._values else None
+
+
+def slot_bound(truth: Row, measured: StreamInfo | None) -> float:
+    """Return the Cramer-Rao bound of the NMSE of a slot, mean over users; NaN where it cannot be worked out.
+
+    The noise of an RF chain is that of its antennas together, as a combiner without losses gives it.
+    """
+    wanted = (*PATH_NAMES, "antenna_noise_var")
+    if measured is None or measured.operator is None or measured.geometry is None:
+        return math.nan
+    if any(name not in truth for name in wanted) or truth["mask"].shape[-1] > MOST_PATHS:
+        return math.nan
+    operator = measured.operator
+    gain, u, v, mask, noise_var = (truth[name] for name in wanted)
+    noise_var_w = operator.weights.shape[-1] * np.asarray(noise_var)
+    return float(crb_channel(gain, u, v, mask, operator, measured.geometry, noise_var_w).mean())
 
 
 def decibels(value: float) -> float:

@@ -7,6 +7,8 @@ from bokeh.document import Document
 from bokeh.models import CustomJS, Div, InlineStyleSheet, TextInput
 
 from beamslot.view import panels
+from beamslot.view.controls import Controls
+from beamslot.view.data import colours
 from beamslot.view.plots import (
     SYMBOLS,
     THEMES,
@@ -14,7 +16,6 @@ from beamslot.view.plots import (
     ArrayMaps,
     LatencyBars,
     NmseLines,
-    colours,
     markers,
     names_of,
 )
@@ -29,8 +30,9 @@ HTML_EVERY = 2
 NO_TRUTH = "No port of this graph gives the truth of a slot, so estimates are compared with nothing."
 NO_ESTIMATES = "No port of this graph gives estimates of a channel."
 NO_PATHS = "No stream of this graph gives paths."
-NO_BOUND = "no sink of this graph gives a Cramér-Rao bound"
-BOUND = "dashed: Cramér-Rao bound of the sink"
+NO_BOUND = "this graph gives no Cramér-Rao bound"
+BOUND = "dashed: Cramér-Rao bound, mean over the whole run"
+BOUND_NOW = "dashed: Cramér-Rao bound of the same slots"
 NO_LATENCY = "No slot has reached a sink yet."
 
 
@@ -41,20 +43,21 @@ def _text(name: str) -> str:
 class Page:
     """The models of one open page; roots are named, and the template asks for them by name.
 
-    token: of the address, for links to other runs
+    token: of the address, for links to other runs    steers: whether it may change the run
     """
 
-    def __init__(self, watch: Watch, token: str = "") -> None:
+    def __init__(self, watch: Watch, token: str = "", *, steers: bool = False) -> None:
         self._watch, self._token = watch, token
         style = InlineStyleSheet(css=_text("panels.css"))
         self._divs = {
             name: Div(name=name, text="", stylesheets=[style], sizing_mode="stretch_width", margin=0)
-            for name in ("headline", "graph", "blocks", "estimators", "taps")
+            for name in ("headline", "graph", "blocks", "estimators", "judged", "taps")
         }
         notes = ("angles_note", "array_note", "nmse_note", "latency_note")
         self._notes = {
             n: Div(name=n, text="", stylesheets=[style], sizing_mode="stretch_width", margin=0) for n in notes
         }
+        self._controls = Controls(watch, style, steers=steers)
         self._angles, self._arrays = AngleMap(), ArrayMaps()
         self._nmse, self._latency = NmseLines(), LatencyBars()
         self._plots = (self._angles, self._arrays, self._nmse, self._latency)
@@ -72,7 +75,15 @@ class Page:
     def roots(self) -> list[Any]:
         """All models that the template places."""
         plots = (self._angles.root, *self._arrays.roots, self._arrays.choice, self._nmse.root, self._latency.root)
-        return [*self._divs.values(), *self._notes.values(), *plots, self._theme, self._beat, self._run]
+        return [
+            *self._divs.values(),
+            *self._notes.values(),
+            *plots,
+            self._controls.root,
+            self._theme,
+            self._beat,
+            self._run,
+        ]
 
     def paint(self, theme: str) -> None:
         """Give the plots the colours of a theme, dark or light."""
@@ -95,6 +106,7 @@ class Page:
         if picture.run not in ("", self._first):
             self._run.value = picture.run  # its estimators may be others: the page begins anew
             return
+        self._controls.update(picture)  # at every tick: what was asked is answered between two pictures
         if picture.serial == self._serial:
             return
         self._serial = picture.serial
@@ -109,6 +121,7 @@ class Page:
             _put(self._divs["graph"], panels.drawing(picture))
             _put(self._divs["blocks"], panels.blocks(picture))
             _put(self._divs["estimators"], panels.estimators(picture, colours(names), symbols))
+            _put(self._divs["judged"], panels.alarms(picture) + panels.pairs(picture) + panels.quality(picture))
             _put(self._divs["taps"], panels.taps(picture))
 
 
@@ -126,26 +139,24 @@ def notes(picture: Picture) -> dict[str, str]:
     paths = shown is not None and (shown.truth["u"] or any(one["u"] for one in shown.paths.values()))
     angles = f"{slot}, ○ true, its size the power" if paths or not described else NO_PATHS if shown else NO_ESTIMATES
     arrays = f"{slot}  {missing}" if estimates or not described else NO_ESTIMATES
-    bound = (
-        NO_BOUND if picture.bound is None and picture.status.get("slots") else "dashed: Cramér-Rao bound of the sink"
-    )
+    bound = BOUND if picture.bound_now is None else BOUND_NOW
+    if picture.bound is None and picture.bound_now is None and picture.status.get("slots"):
+        bound = NO_BOUND
     judged = missing or (NO_ESTIMATES if described and not estimates else f"mean over the last 64 slots seen; {bound}")
     latency = "filled: last 10 s; outline: whole run" if picture.whole.get("left") else NO_LATENCY
     found = {"angles_note": angles, "array_note": arrays, "nmse_note": judged, "latency_note": latency}
     return {name: f'<p class="note">{text}</p>' for name, text in found.items()}
 
 
-def fill(document: Document, watch: Watch, token: str = "") -> None:
+def fill(document: Document, watch: Watch, token: str = "", *, steers: bool = False) -> None:
     """Make a document the page of a watch.
 
-    token: of the address, for links to other runs
+    token: of the address, for links to other runs    steers: whether it may change the run
     """
-    page = Page(watch, token)
+    page = Page(watch, token, steers=steers)
     for root in page.roots:
         document.add_root(root)
     document.template = _text("page.html")  # pyright: ignore[reportAttributeAccessIssue]
-    # Controls of live parameters are a root of this name, beside the others, where a run has any.
-    document.template_variables["panels"] = [root.name for root in page.roots]
     watch.enter()
     document.on_session_destroyed(lambda _: watch.leave())
 

@@ -15,6 +15,11 @@ DOWN = "down"
 
 STATE_WORDS = {WAITING: "waiting for a run", ENDED: "ended"}
 
+COVERED, LOUDEST = "0.9", 3
+"""Error bars whose coverage is shown; chains in alarm that are named."""
+
+ALARM_WORDS = {1: "above", -1: "below", 0: "within"}
+
 NOTES = 4
 """Newest notes of the run that are shown."""
 
@@ -51,6 +56,8 @@ def headline(picture: Picture, token: str = "") -> str:
             _figure("restarts", tables.number(status["restarts"]), status["restarts"] > 0),
             _figure("up", duration(status["seconds"])),
         ]
+        raised = [name for name, one in (status.get("sinks") or {}).items() if tables.is_alarm(one) and one["alarm"]]
+        parts += [_figure("drift alarm", name, True) for name in raised]
     others = [other for other in dict.fromkeys(picture.others) if other != picture.name]
     if others:
         secret = f"&token={escape(token, quote=True)}" if token else ""
@@ -145,9 +152,11 @@ def estimators(picture: Picture, colours: Mapping[str, str], symbols: Mapping[st
     """Return the estimators with their colours and symbols: the legend of all plots, and how they stand."""
     if not picture.estimators:
         return '<p class="note">No port of this graph gives estimates of a channel.</p>' if picture.described else ""
-    judged: dict[str, Any] = {}
+    judged: dict[str, dict[str, Any]] = {}
     for results in (picture.status.get("sinks") or {}).values():
-        judged |= {name: one for name, one in results.items() if isinstance(one, Mapping)}
+        for name, one in results.items():
+            if isinstance(one, Mapping):  # several sinks may judge an estimator, each in its own way
+                judged.setdefault(name, {}).update(one)
     shown = picture.shown.paths if picture.shown else {}
     angles = any("total_rmse_deg" in one for one in judged.values())
     rows = [
@@ -162,11 +171,66 @@ def estimators(picture: Picture, colours: Mapping[str, str], symbols: Mapping[st
         ]
         for one in picture.estimators
     ]
-    if picture.bound is not None:
+    if picture.bound is not None or picture.bound_now is not None:
         name = '<i class="mark"></i><i class="swatch bound"></i>Cramér-Rao bound'
-        rows.append([name, tables.NONE, level(picture.bound), *([tables.NONE] if angles else []), "", ""])
+        rows.append([name, level(picture.bound_now), level(picture.bound), *([tables.NONE] if angles else []), "", ""])
     angular = ("angle RMSE [deg]",) if angles else ()
-    return table(("estimator", "NMSE now [dB]", "whole run [dB]", *angular, "paths", "iterations"), rows)
+    return table(("NMSE [dB]", "now", "whole run", *angular, "paths", "rounds"), rows)
+
+
+def pairs(picture: Picture) -> str:
+    """Return the differences between estimators on the same slots, where a sink gives any."""
+    found = [pair for one in _sinks(picture) for pair in tables.judged_pairs(one).items()]
+    rows = [
+        [escape(name), level(one["difference_db"]), _between(one["ci95_db"]), tables.percent(one["better_share"])]
+        for name, one in found
+    ]
+    heads = ("on the same slots", "NMSE [dB]", "95 %", "better [%]")
+    return table(heads, rows) + "<br>" if rows else ""
+
+
+def quality(picture: Picture) -> str:
+    """Return whether the error bars of estimators hold and what is left of their residuals, where a sink says so."""
+    found = [item for one in _sinks(picture) for item in tables.judged_quality(one).items()]
+    rows = [
+        [
+            escape(name),
+            level(one.get("over_crb_db")),
+            tables.percent((one.get("coverage") or {}).get(COVERED)),
+            tables.percent(one.get("white_share")),
+            tables.percent(one["converged_share"]),
+        ]
+        for name, one in found
+    ]
+    heads = ("quality", "over CRB [dB]", f"in {100 * float(COVERED):g} % bar [%]", "white [%]", "converged [%]")
+    return table(heads, rows) + "<br>" if rows else ""
+
+
+def alarms(picture: Picture) -> str:
+    """Return how the drift alarms stand, where there are any."""
+    rows = [
+        [
+            escape(name),
+            f'<b class="warns">{ALARM_WORDS[one["alarm"]]}</b>'
+            if one["alarm"]
+            else ("learning" if one["learning"] else ALARM_WORDS[0]),
+            escape(" ".join(f"{column}.{chain}" for column, chain in (one.get("chains") or ())[:LOUDEST]))
+            or tables.NONE,
+            tables.number(one["alarms"]),
+            tables.number(one.get("since")),
+        ]
+        for name, one in (picture.status.get("sinks") or {}).items()
+        if tables.is_alarm(one)
+    ]
+    return table(("drift alarm", "now", "chains", "alarms", "newest slot"), rows) + "<br>" if rows else ""
+
+
+def _sinks(picture: Picture) -> list[Mapping[str, Any]]:
+    return [*(picture.status.get("sinks") or {}).values()]
+
+
+def _between(interval: Sequence[float] | None) -> str:
+    return tables.NONE if interval is None else " … ".join(level(end) for end in interval)
 
 
 def level(decibels: float | None) -> str:

@@ -19,15 +19,15 @@ from bokeh.models import (
     LogTicker,
     Range1d,
     Select,
+    Text,
+    VSpan,
 )
 from bokeh.palettes import Inferno256, Viridis256
 from bokeh.plotting import figure
 
 from beamslot.view import data
+from beamslot.view.data import MARGIN_V, colours
 from beamslot.view.watch import POINTS, Picture
-
-COLOURS = ("#2f81f7", "#f0883e", "#2ea043", "#db61a2", "#a371f7", "#1fa7b8", "#c69026", "#e5534b")
-"""Of estimators, in the order of the graph's ports; told apart on dark and on light ground."""
 
 MARKERS = ("x", "cross", "triangle", "square", "diamond", "inverted_triangle", "asterisk", "hex")
 """Of estimators, beside their colours."""
@@ -40,15 +40,19 @@ FILLED = {"triangle", "square", "diamond", "inverted_triangle", "hex"}
 ERROR_RANGE = (data.FLOOR_DB, 5.0)
 """Of the error over the array [dB]."""
 
-MARGIN_V = 0.15
-"""Shown beyond the interval of the beams, where estimators search too."""
-
 MARGIN_DB, MARGIN_LATENCY = 1.0, 1.15
 """Shown beyond the NMSE [dB], and beyond the latencies (a factor)."""
+
+HEADROOM = 0.3
+"""Shown above the NMSE, as a share of what is shown of it, for what is written along changes of parameters."""
+
+MARK_LENGTH = 32
+"""Of what is written along a change of parameters [characters]."""
 
 ACCENT = "#2f81f7"
 
 SELECT_CSS = """
+select.bk-input:not([multiple]) { appearance: auto; background-image: none; padding-right: 2px; }
 select.bk-input { background-color: var(--raised); color: var(--text); border-color: var(--line); font-size: 13px; }
 """
 
@@ -66,11 +70,6 @@ THEMES = {
     "dark": Theme(text="#d7dde4", line="#39414b", band="#8b98a8"),
     "light": Theme(text="#24292f", line="#d5dae1", band="#6b7785"),
 }
-
-
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """Return the colour of each estimator, the same in all plots."""
-    return dict(zip(names, cycle(COLOURS), strict=False))
 
 
 def markers(names: Sequence[str]) -> dict[str, str]:
@@ -268,24 +267,50 @@ class NmseLines:
 
     def __init__(self) -> None:
         self.root = _figure("nmse", "time of the run [s]", "NMSE [dB]")
-        self.root.x_range, self.root.y_range = Range1d(start=0, end=1), Range1d(start=-30, end=0)
+        self._time, self._range = Range1d(start=0, end=1), Range1d(start=-30, end=0)
+        self.root.x_range, self.root.y_range = self._time, self._range
         self._bound = ColumnDataSource({"seconds": [], "level": []})
         self._line = self.root.line("seconds", "level", source=self._bound, line_width=2, line_dash="dashed")
         self._lines: dict[str, ColumnDataSource] = {}
         self._last = -1
+        # Changes of parameters: a dotted line from top to bottom, and along it what was set.
+        self._marks = ColumnDataSource({"seconds": [], "text": [], "top": []})
+        self._spans = self.root.add_glyph(
+            self._marks, VSpan(x="seconds", line_dash="dotted", line_width=1.2, line_alpha=0.8)
+        )
+        self._labels = self.root.add_glyph(
+            self._marks,
+            Text(x="seconds", y="top", text="text", angle=math.pi / 2, text_align="right", text_baseline="bottom",
+                 x_offset=-2, y_offset=4, text_font_size="11px"),
+        )  # fmt: skip
+        self._marked: Any = None
+        self._first = 0.0
         self.root.visible = False
 
     def paint(self, theme: Theme) -> None:
         """Give it the colours of a theme."""
         paint(self.root, theme)
         self._line.glyph.line_color = theme.text
+        self._spans.glyph.line_color = theme.band
+        self._labels.glyph.text_color = theme.text
+
+    def _mark(self, picture: Picture) -> None:
+        top = self._range.end
+        marks = [mark for mark in picture.marks if mark.seconds >= self._first]
+        state = [mark.serial for mark in marks], top
+        if state != self._marked:
+            self._marked = state
+            columns = {"seconds": [m.seconds for m in marks], "text": [shortened(m.text) for m in marks]}
+            self._marks.data = {**columns, "top": [top] * len(marks)}
 
     def update(self, picture: Picture) -> None:
         """Add the points of a picture that are new."""
         names = names_of(picture)
         for name in [name for name in names if name not in self._lines]:
             source = self._lines[name] = ColumnDataSource({"seconds": [], "level": []})
-            self.root.line("seconds", "level", source=source, line_width=2.5, line_color=colours(names)[name])
+            self.root.line(
+                "seconds", "level", source=source, name=name, line_width=2.5, line_color=colours(names)[name]
+            )
         fresh = [point for point in picture.points if point.serial > self._last]
         if not fresh:
             return
@@ -298,12 +323,20 @@ class NmseLines:
                 source.stream(columns, rollover=POINTS)
         columns = {"seconds": [p.seconds for p in fresh], "level": [p.bound for p in fresh]}
         self._bound.stream(columns, rollover=POINTS)
-        first, last = picture.points[0].seconds, picture.points[-1].seconds
-        self.root.x_range.update(start=first, end=max(last, first + 1))
+        self._first, last = picture.points[0].seconds, picture.points[-1].seconds
+        self._time.update(start=self._first, end=max(last, self._first + 1))
         levels = [level for point in picture.points for level in (*point.levels.values(), point.bound)]
         finite = [level for level in levels if math.isfinite(level)]
         if finite:
-            self.root.y_range.update(start=min(finite) - MARGIN_DB, end=max(finite) + MARGIN_DB)
+            low, high = min(finite) - MARGIN_DB, max(finite) + MARGIN_DB
+            headroom = HEADROOM * (high - low) if picture.marks else 0.0
+            self._range.update(start=low, end=high + headroom)
+        self._mark(picture)
+
+
+def shortened(text: str) -> str:
+    """Return a text that is not longer than a mark may be."""
+    return text if len(text) <= MARK_LENGTH else text[: MARK_LENGTH - 1] + "…"
 
 
 class LatencyBars:

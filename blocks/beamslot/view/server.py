@@ -94,26 +94,31 @@ class TokenOnly(AuthProvider):
 class Viewer:
     """A server of pages; `url` is where.
 
+    To look needs the token of the address from elsewhere only; to change anything needs it always, since any user of
+    this machine can come to its ports, while a run is its user's own.
     wanted: name or pid of a run, the newest where it is empty    port: 0 for a free one
+    read_only: whether nobody may change anything
     raises BindError where the address cannot be served
     """
 
-    def __init__(self, wanted: str = "", *, address: str = LOOPBACK, port: int = 0) -> None:
+    def __init__(self, wanted: str = "", *, address: str = LOOPBACK, port: int = 0, read_only: bool = False) -> None:
         self._hub = Hub(wanted)
-        self._token = "" if is_loopback(address) else secrets.token_urlsafe(16)
+        open_to_all = is_loopback(address)
+        self._read_only = read_only
+        self._token = "" if open_to_all and read_only else secrets.token_urlsafe(16)
         if port > MOST_PORT:
             raise BindError(f"view: {address}:{port} cannot be served; wanted a port up to {MOST_PORT}")
         # That any origin may come is meant where there is a token, and a page that is closed is no news.
         for name in ("bokeh.server.util", "bokeh.server.views.ws"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        more: dict[str, Any] = {"auth_provider": TokenOnly(self._token)} if self._token else {}
+        more: dict[str, Any] = {} if open_to_all else {"auth_provider": TokenOnly(self._token)}
         try:
             self._server = Server(
                 {"/": Application(FunctionHandler(self._fill))},
                 address=address,
                 port=port,
                 # The names of a machine are not known here: who has the token may come by any of them.
-                allow_websocket_origin=["*"] if self._token else None,
+                allow_websocket_origin=None if open_to_all else ["*"],
                 unused_session_lifetime_milliseconds=SESSION_LIFE,
                 check_unused_sessions_milliseconds=SESSION_LIFE // 3,
                 **more,
@@ -126,8 +131,9 @@ class Viewer:
     def _fill(self, document: Document) -> None:
         context: Any = document.session_context
         arguments = context.request.arguments if context and context.request else {}
-        wanted = (arguments.get(QUERY) or [b""])[0].decode(errors="replace")
-        fill(document, self._hub.watch(wanted), self._token)
+        wanted, given = ((arguments.get(name) or [b""])[0].decode(errors="replace") for name in (QUERY, TOKEN))
+        known = bool(self._token) and hmac.compare_digest(given.encode(), self._token.encode())
+        fill(document, self._hub.watch(wanted), given if known else "", steers=known and not self._read_only)
 
     def serve(self) -> None:
         """Serve until interrupted or terminated."""

@@ -8,19 +8,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from beamslot.errors import BeamslotError
-from beamslot.frame import Describe, Frame, Gap, Message, Operator
+from beamslot.frame import Describe, Frame, Gap, Message, Operator, StreamInfo
 from beamslot.runtime import observe, rundir
 from beamslot.runtime.observe import Look, Rates
 from beamslot.tables import judged
 from beamslot.view import data
 from beamslot.view.listening import Bursts, Ears
+from beamslot.view.parameters import Mark, Parameters
+from beamslot.view.wheel import Wheel
 
 EVERY = 0.25
 """A run is looked at so often [s]; it says as often how it stands."""
@@ -90,6 +92,8 @@ class Picture:
 
     run: what tells runs apart, changes with the run    others: names of the other runs
     flat: whether the array is a line, whose paths have u only
+    bound, bound_now: Cramer-Rao bound of the whole run by a sink, and of the newest slots seen [dB]
+    parameters: what may change, by block, and with which values now; None where the run does not say    pace: its pace
     """
 
     serial: int = 0
@@ -108,6 +112,10 @@ class Picture:
     shown: Shown | None = None
     points: Sequence[Point] = ()
     bound: float | None = None
+    bound_now: float | None = None
+    parameters: Mapping[str, Mapping[str, Any]] | None = None
+    pace: float | None = None
+    marks: Sequence[Mark] = ()
     recent: Mapping[str, Sequence[float]] = field(default_factory=dict[str, Sequence[float]])
     whole: Mapping[str, Sequence[float]] = field(default_factory=dict[str, Sequence[float]])
     seen: Mapping[str, data.Seen] = field(default_factory=dict[str, data.Seen])
@@ -120,11 +128,11 @@ class Scene:
 
     def __init__(self, ports: Sequence[str]) -> None:
         self._names = data.short_names(ports)
-        self._infos: dict[str, Any] = {}
+        self._infos: dict[str, StreamInfo] = {}
         self.roles: dict[str, str] = {}
         self.seen: dict[str, data.Seen] = {}
-        self.operator: Operator | None = None
         self._matcher, self.means, self.gallery = data.Matcher(), data.Means(), data.Gallery()
+        self._bounds = data.Bounds()
         self.points: deque[Point] = deque(maxlen=POINTS)
         self._fed: dict[str, float] = {}
         self._pointed = 0.0
@@ -138,6 +146,18 @@ class Scene:
     def estimators(self) -> dict[str, str]:
         """The names of the estimators by port, in the order of the graph's ports."""
         return {port: name for port, name in self._names.items() if self.roles.get(port) == "estimate"}
+
+    @property
+    def measured(self) -> StreamInfo | None:
+        """The first stream of an estimator that tells how it was measured."""
+        infos = (self._infos[port] for port in self.estimators)
+        return next((info for info in infos if info.operator is not None), None)
+
+    @property
+    def operator(self) -> Operator | None:
+        """How the first of the estimators that tell it are given the channel."""
+        measured = self.measured
+        return None if measured is None else measured.operator
 
     @property
     def flat(self) -> bool:
@@ -163,7 +183,6 @@ class Scene:
     def _describe(self, port: str, message: Describe) -> None:
         info = message.info
         self._infos[port], self.roles[port] = info, data.role(info)
-        self.operator = self.operator or info.operator
         if self.roles[port]:
             self.seen.setdefault(port, data.Seen())
 
@@ -173,6 +192,7 @@ class Scene:
         found = data.rows(slots, message.arrays, self._infos[port])
         if self.roles[port] == "truth":
             self.gallery.truth(found[-1])
+            self._bounds.add(found, self.measured, now)
             matches = self._matcher.truth(found, now)
         else:
             matches = self._matcher.estimate(self._names[port], found, now)
@@ -182,6 +202,11 @@ class Scene:
             self.means.add(match.name, data.slot_nmse(match))
             self.gallery.add(match)
         return max((match.lag for match in matches), default=0.0)
+
+    @property
+    def bound(self) -> float | None:
+        """The Cramer-Rao bound of the newest slots seen [dB], None where none can be worked out."""
+        return self._bounds.level
 
     def point(self, seconds: float, bound: float | None, now: float) -> None:
         """Note the NMSE at a time of the run, where it is time to; lines that had no slot for long break."""
@@ -248,6 +273,7 @@ class Watch:
         self.wanted = wanted
         self.picture = Picture(name=wanted)
         self._now = now
+        self.wheel = Wheel()
         self._viewers, self._left_at = 0, now()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"watch {wanted}", daemon=True)
@@ -259,6 +285,7 @@ class Watch:
     def stop(self) -> None:
         """End the thread."""
         self._over.set()
+        self.wheel.stop()
         self._thread.join(5)
 
     def enter(self) -> None:
@@ -301,7 +328,7 @@ class Watch:
 
     def _follow(self, card: Mapping[str, Any]) -> None:
         """Watch a run until it ends."""
-        watched = _Watched(card, self._now())
+        watched = _Watched(card, self._now(), self.wheel)
         try:
             while not self._over.is_set() and (now := watched.look()) is not None:
                 self._say(**now, others=[run["name"] for run in rundir.runs()])
@@ -312,6 +339,13 @@ class Watch:
             self._say(state=ENDED, rates=Rates())
 
 
+def lean(seen: Look) -> Look:
+    """Return a look without the latencies that no page shows: they are most of its size, and ten seconds are kept."""
+    latency = seen.status.get("latency") or {}
+    kept = {"end_to_end": latency.get("end_to_end") or ()}
+    return replace(seen, status={**seen.status, "latency": kept})
+
+
 def identity(card: Mapping[str, Any]) -> str:
     """Return what tells a run from all others."""
     return f"{card['pid']}-{card['started']}"
@@ -320,8 +354,9 @@ def identity(card: Mapping[str, Any]) -> str:
 class _Watched:
     """One run: its looks, and the ears at its taps."""
 
-    def __init__(self, card: Mapping[str, Any], now: float) -> None:
+    def __init__(self, card: Mapping[str, Any], now: float, wheel: Wheel) -> None:
         self._card = card
+        self._parameters = Parameters(card, wheel)
         self._looks: deque[Look] = deque(maxlen=round(RECENT / EVERY))
         self._scene = Scene([*card["ports"]])
         self._ears: Ears | None = Ears(card["ports"])
@@ -338,7 +373,7 @@ class _Watched:
             gone = rundir.born(self._card["pid"]) is None or not self._registered()
             return None if gone else {"run": identity(self._card), "name": self._card["name"], "state": "starting"}
         if not self._looks or found.at > self._looks[-1].at:
-            self._looks.append(found)
+            self._looks.append(lean(found))
         if rundir.born(self._card["pid"]) is None:
             return None
         return self._picture(found)
@@ -348,8 +383,9 @@ class _Watched:
 
     def _picture(self, found: Look) -> dict[str, Any]:
         scene, status, now = self._scene, found.status, time.monotonic()
-        bound = bound_of(status)
-        scene.point(status["seconds"] + max(now - found.at, 0.0), bound, now)
+        bound, seconds = bound_of(status), status["seconds"] + max(now - found.at, 0.0)
+        scene.point(seconds, bound if scene.bound is None else scene.bound, now)
+        self._parameters.follow(status, seconds, now)
         counts = (status.get("latency") or {}).get("end_to_end") or ()
         earlier = next((look for look in self._looks if found.at - look.at <= RATES_OVER), found)
         before = (self._looks[0].status.get("latency") or {}).get("end_to_end") or ()
@@ -368,6 +404,10 @@ class _Watched:
             "shown": scene.show(),
             "points": tuple(scene.points),
             "bound": bound,
+            "bound_now": scene.bound,
+            "parameters": self._parameters.told,
+            "pace": self._parameters.pace,
+            "marks": tuple(self._parameters.marks),
             "recent": data.histogram(counts, before if len(self._looks) > 1 else ()),
             "whole": data.histogram(counts),
             "seen": {port: scene.seen[port] for port in self._card["ports"] if port in scene.seen},
