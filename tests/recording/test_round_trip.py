@@ -87,6 +87,18 @@ def test_other_lengths_begin_new_files(tmp_path: Path) -> None:
     }
 
 
+def test_arrays_that_are_named_in_another_order_stay_in_their_files(tmp_path: Path) -> None:
+    """Names that are no names of files are counted: by the description that began the files, not by each."""
+    array = Array.of("slot chain", np.complex64)
+    one = StreamInfo({"a b": array, "c d": array}, {"chain": 2})
+    other = StreamInfo({"c d": array, "a b": array}, {"chain": 2}, carrier=28e9)
+    rng = np.random.default_rng(0)
+    said = [Describe("a.x", one), frame_of(one, 0, 2, rng), Describe("a.x", other), frame_of(other, 2, 3, rng), Eos(5)]
+    write(tmp_path, said, "a.x")
+    assert_same(open_recording(tmp_path, verify=True)["a.x"].messages(), said)
+    assert list(metas(tmp_path)) == ["a.x.array-0", "a.x.array-1"]
+
+
 def test_arrays_are_views_of_the_files_and_cannot_be_written(tmp_path: Path) -> None:
     write(tmp_path, story(1, 20, infos=[front_end()]))
     frames = [one for one in open_recording(tmp_path)["front.rf"].messages() if isinstance(one, Frame)]

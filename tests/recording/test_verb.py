@@ -69,6 +69,7 @@ def test_a_graph_is_recorded_without_a_change_to_its_file(graph: Path, tmp_path:
         assert json.loads(about["flowgraph"]) == GRAPH
         assert (about["graph"], about["seed"], about["slots"], about["overrides"]) == ("small", 5, 60, ["snr=20"])
         assert (about["timeline"], about["ports"]) == ([], ["combiner.rf", "source.truth"])
+        assert about["restarts"] == 0
         assert about["threads"]["OMP_NUM_THREADS"] == "1"
         assert about["versions"]["beamslot"]
         assert about["run"]["blocks"]["source"]["parameters"]["snr_db"] == 20

@@ -14,13 +14,20 @@ import sigmf
 from beamslot_foreign import CHAINS, COLUMNS, SLOTS, USERS, Lab, M
 from numpy.typing import NDArray
 
+from beamslot.beamformers.combiner import Combiner
+from beamslot.cli import main
+from beamslot.cli.graph import described as streams
 from beamslot.errors import BadParam, BeamslotError, ShapeError, StorageError
 from beamslot.estimators.omp import OmpEstimator
-from beamslot.frame import Frame, Gap, Geometry, Operator
+from beamslot.flowgraph import load
+from beamslot.frame import Array, Frame, Gap, Geometry, Operator, StreamInfo
 from beamslot.recording.foreign import FrontEnd, load_operator, open_foreign, save_operator
 from beamslot.recording.foreign.cir import channel_of
+from beamslot.recording.foreign.layout import stream_of
 from beamslot.runtime.testing import run_block
 from beamslot.sources.replay_source import ReplaySource
+
+PROBES = Path(__file__).parents[1] / "support" / "beamslot_probes.py"
 
 
 def samples(path: Path, operator: Path, slots: int = SLOTS, **given: Any) -> NDArray[Any]:
@@ -38,8 +45,6 @@ def estimates(source: ReplaySource) -> dict[str, NDArray[Any]]:
 
 def direct(lab: Lab) -> dict[str, NDArray[Any]]:
     """What the estimator makes of the arrays themselves."""
-    from beamslot.frame import Array, StreamInfo
-
     array = Array.of("slot user y chain", np.complex64, "sqrt(W)")
     axes = {"user": USERS, "y": COLUMNS, "chain": CHAINS}
     info = StreamInfo({"rf": array}, axes, 2e-3, 28e9, Geometry(COLUMNS, CHAINS * M), lab.operator)
@@ -125,6 +130,63 @@ def test_a_file_of_other_software_gives_the_estimates_that_its_arrays_give(
     }
     field = np.linalg.norm(wanted["channel"])
     assert field > 1, "the estimator found something"
+
+
+GRAPH = """
+options: {parameters: {id: lab, slots: 12, slot_period: 2e-3, seed: 4}}
+variables: {groups: 2}
+blocks:
+- {name: source, id: upa_source, parameters: {n_y: 8, n_z: 12, paths: 2, snr_db: 20, users: 2, carrier: 28e9}}
+- {name: combiner, id: combiner, parameters: {antennas_per_chain: 3, groups: groups}}
+- {name: rest, id: null_sink}
+connections:
+- [source, field, combiner, field]
+- [combiner, rf, rest, stream]
+"""
+
+
+def test_the_operator_of_a_graph_serves_samples_of_the_same_front_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lab.yml").write_text(GRAPH)
+
+    def write(port: str, file: str) -> int:
+        words = ["operator", str(tmp_path / "lab.yml"), port, "-o", str(tmp_path / file), "-p", "groups=4", "--json"]
+        return main(["design", *words])
+
+    described = streams(load(tmp_path / "lab.yml", overrides=["groups=4"]))
+    for file in ("operator.npz", "operator.json"):
+        assert write("combiner.rf", file) == 0
+        assert json.loads(capsys.readouterr().out) == {
+            "file": str(tmp_path / file), "port": "combiner.rf", "geometry": [8, 12], "users": 2, "chains": 4,
+            "operator": described["combiner.rf"].operator.hash,
+        }  # fmt: skip
+        made = load_operator(tmp_path / file)
+        assert stream_of(made, False, None) == described["combiner.rf"]
+    assert write("source.field", "antennas.npz") == 0
+    assert load_operator(tmp_path / "antennas.npz") == FrontEnd(Geometry(8, 12), None, 2, 28e9, 2e-3)
+
+
+def test_what_is_no_front_end_gives_no_operator_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lab.yml").write_text(GRAPH)
+    plain = (
+        "blocks: [{name: a, id: counting_source}, {name: b, id: check_sink}]\nconnections: [[a, numbers, b, numbers]]"
+    )
+    (tmp_path / "plain.yml").write_text(plain)
+
+    def refusal(port: str, file: str, graph: str = "lab.yml") -> str:
+        words = [str(tmp_path / graph), port, "-o", str(tmp_path / file), "--blocks", str(PROBES)]
+        assert main(["design", "operator", *words]) == 2
+        return capsys.readouterr().err.strip()
+
+    assert refusal("combiner.fr", "x.npz") == (
+        "design operator: no output is called 'combiner.fr'; did you mean 'combiner.rf'?"
+    )
+    assert refusal("a.numbers", "x.npz", "plain.yml") == (
+        "design operator: a.numbers does not say which antennas it was seen by; these do: none"
+    )
+    assert refusal("combiner.rf", "x.mat").endswith("x.mat: an operator file is called .npz or .json")
+    assert refusal("combiner.rf", "no/x.npz").endswith("x.npz: cannot be written: no such file or directory")
 
 
 def test_the_stream_says_what_the_operator_file_says(lab: Lab, tmp_path: Path) -> None:
@@ -226,6 +288,43 @@ def test_an_impulse_response_becomes_what_the_antennas_see(tmp_path: Path) -> No
         for file in ("cir.npz", "cir.mat"):
             found = samples(tmp_path / file, tmp_path / "array.npz", 6, frequency=frequency)
             np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_an_impulse_response_is_combined_and_estimated_as_its_arrays_are(tmp_path: Path) -> None:
+    """Plane waves in Sionna's order of antennas, from a file and by hand, through a combiner and an estimator."""
+    rng = np.random.default_rng(11)
+    n_y, n_z, frequency = 8, 12, 2e6
+    batch, users, paths, time = 2, 2, 3, 4
+    u, v = rng.uniform(-0.8, 0.8, (batch, users, paths)), rng.uniform(-0.5, 0, (batch, users, paths))
+    a = np.zeros((batch, 1, n_y * n_z, users, 1, paths, time), complex)
+    for y, z in np.ndindex(n_y, n_z):
+        a[:, 0, y * n_z + n_z - 1 - z, :, 0] = np.exp(1j * np.pi * (y * u + z * v))[..., None]
+    a *= rng.normal(size=(1, 1, 1, 1, 1, 1, time)) + 1j * rng.normal(size=(batch, 1, 1, users, 1, paths, time))
+    tau = rng.uniform(0, 1e-6, (batch, 1, users, paths))
+    np.savez(tmp_path / "cir.npz", a=a, tau=tau)
+    save_operator(tmp_path / "array.npz", FrontEnd(Geometry(n_y, n_z), users=7, carrier=28e9, slot_period=2e-3))
+
+    turned = a * np.exp(-2j * np.pi * frequency * tau[:, :, None, :, None, :, None])
+    field = np.zeros((batch * time, users, n_y, n_z), np.complex64)
+    for item, moment, user, y, z in np.ndindex(batch, time, users, n_y, n_z):
+        field[item * time + moment, user, y, z] = turned[item, 0, y * n_z + n_z - 1 - z, user, 0, :, moment].sum()
+    array = Array.of("slot user y z", np.complex64, "sqrt(W)")
+    axes = {"user": users, "y": n_y, "z": n_z}
+    info = StreamInfo({"field": array}, axes, 2e-3, 28e9, Geometry(n_y, n_z))
+
+    source = ReplaySource(path=str(tmp_path / "cir.npz"), operator=str(tmp_path / "array.npz"), frequency=frequency)
+    replayed = run_block(source, slots=batch * time, burst=3, name="replay")
+    assert replayed.infos["stream"] == info
+    found = combined_and_estimated(replayed["stream"]["field"], replayed.infos["stream"])
+    wanted = combined_and_estimated(field, info)
+    assert {name: one.tobytes() for name, one in found.items()} == {name: one.tobytes() for name, one in wanted.items()}
+    error = np.sum(np.abs(wanted["channel"] - field) ** 2) / np.sum(np.abs(field) ** 2)
+    assert error < 0.1, "the estimator found the paths"
+
+
+def combined_and_estimated(field: NDArray[Any], info: StreamInfo) -> dict[str, NDArray[Any]]:
+    seen = run_block(Combiner(antennas_per_chain=3, groups=1), {"field": field}, infos={"field": info}, burst=2)
+    return run_block(OmpEstimator(paths=6), {"rf": seen["rf"]}, infos={"rf": seen.infos["rf"]})["estimate"]
 
 
 PANEL = [(-0.5, 0.25), (-0.5, -0.25), (0.0, 0.25), (0.0, -0.25), (0.5, 0.25), (0.5, -0.25)]

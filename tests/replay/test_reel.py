@@ -9,7 +9,7 @@ import pytest
 from beamslot.errors import BadParam, BeamslotError, UnknownPort
 from beamslot.frame import Array, Describe, Eos, Frame, Gap, Operator, StreamInfo
 from beamslot.recording import Writer, open_recording
-from beamslot.recording.reel import RecordedReel, longest_frame, open_reel
+from beamslot.recording.reel import RecordedReel, open_reel
 from beamslot.runtime.testing import run_block
 from beamslot.sources.replay_source import ReplaySource
 
@@ -178,7 +178,7 @@ def test_what_is_not_there_is_said_with_what_is(recording: Path) -> None:
 
 def test_the_longest_frame_is_known_without_reading_one(recording: Path) -> None:
     with open_recording(recording) as opened:
-        assert longest_frame(opened["front.rf"]) == 3
+        assert opened["front.rf"].longest == 3
     assert ReplaySource(path=str(recording)).frame_limit() == 3
     assert ReplaySource(path="nowhere").frame_limit() == 0
 

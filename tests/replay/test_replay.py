@@ -12,11 +12,12 @@ import pytest
 from beamslot_runs import Runner, assert_balanced
 
 from beamslot import flowgraph
-from beamslot.cli.record import THREADS, facts, with_recorder
+from beamslot.cli import THREADS
+from beamslot.cli.record import after_run, facts, with_recorder
 from beamslot.errors import FlowgraphError, StorageError
 from beamslot.estimators.nomp import NompEstimator
 from beamslot.frame import Frame
-from beamslot.recording import open_recording
+from beamslot.recording import amend, open_recording
 from beamslot.replaying import Asked, plan, recorded_graph
 from beamslot.runtime.chaos import Strike
 from beamslot.runtime.testing import run_block
@@ -152,6 +153,35 @@ def test_people_read_what_differs_and_where(lab: Path) -> None:
     assert done.stdout.startswith("different: first at slot ")
     assert ": short.estimate, " in done.stdout
     assert "  nomp.estimate: 80 slots\n" in done.stdout
+
+
+STATE = """
+options: {parameters: {id: state, slots: 60, slot_period: 2e-3, pace: realtime, seed: 3, restart: on_failure}}
+blocks:
+- {name: source, id: upa_source, parameters: {n_y: 4, n_z: 6, paths: 2, snr_db: 20}}
+- {name: combiner, id: combiner, parameters: {antennas_per_chain: 3, groups: 2}}
+- {name: tracker, id: gw_tracker}
+- {name: rest, id: null_sink}
+connections:
+- [source, field, combiner, field]
+- {src_blk_id: combiner, src_port_id: rf, snk_blk_id: tracker, snk_port_id: rf, params: {policy: drop_oldest}}
+- [tracker, estimate, rest, stream]
+"""
+
+
+def test_state_behind_a_lossy_connection_is_not_comparable_after_a_restart(runs: Runner, tmp_path: Path) -> None:
+    ports = ["source.field", "combiner.rf", "tracker.estimate"]
+    place, report = record(runs, tmp_path, STATE, ports, strikes=[Strike("kill", "tracker", 20)])
+    assert report["restarts"] == 1
+    facts_of_run = after_run(Path(report["logs"]))
+    assert facts_of_run["restarts"] == 1
+    amend(place, facts_of_run)
+    code, report = replay(place, "--compare", "-p", "tracker.max_paths=1")
+    said = report["replay"]
+    why = "it has state and a lossy connection, and which slots its state lost in a restart is not recorded"
+    assert (code, said["verdict"], said["reasons"]) == (1, "not comparable", {"tracker.estimate": why})
+    amend(place, {"restarts": 0})
+    assert replay(place, "--compare", "-p", "tracker.max_paths=1")[1]["replay"]["verdict"] == "different"
 
 
 def test_frames_of_other_slots_are_not_comparable(runs: Runner, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`beamslot design`: work out, once and beforehand, what a front end is then set to."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,8 @@ from beamslot.cli.run import printer
 if TYPE_CHECKING:
     from beamslot.dsp.eda import Design, Progress
     from beamslot.dsp.grouping import Setting
+    from beamslot.frame import StreamInfo
+    from beamslot.recording.foreign import FrontEnd
 
 TEACH = """
 then, in a graph:
@@ -29,7 +31,12 @@ some 3 dB better than with contiguous groups, and as good as with a random equal
 def register(verbs: options.Verbs) -> None:
     """Add the verb."""
     parser = options.add_verb(
-        verbs, "design", _grouping, "design what a front end is set to", "beamslot design grouping -o grouping.json"
+        verbs,
+        "design",
+        _grouping,
+        "design what a front end is set to",
+        "beamslot design grouping -o grouping.json"
+        "\n  beamslot design operator flowgraphs/hello.yml combiner.rf -o operator.npz",
     )
     things = parser.add_subparsers(metavar="WHAT", required=True, title="what there is to design")
     grouping = options.add_verb(
@@ -41,6 +48,26 @@ def register(verbs: options.Verbs) -> None:
     )
     grouping.epilog = f"{grouping.epilog}\n{TEACH}"
     _add_options(grouping)
+    operator = options.add_verb(
+        things,
+        "operator",
+        _operator,
+        "write what the channels of a stream of a graph are, for samples of that front end in files of other software",
+        "beamslot design operator flowgraphs/hello.yml combiner.rf -o operator.npz",
+    )
+    options.add_graph(operator)
+    operator.add_argument(
+        "port", metavar="BLOCK.PORT", help="of a combiner: its operator; of a source of the field: the array alone"
+    )
+    operator.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="an operator file for replay_source: .npz, .json",
+    )
+    options.add_json(operator, "print what was written as one JSON object")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +114,51 @@ def _grouping(arguments: argparse.Namespace) -> int:
     else:
         _tell(made, arguments)
     return 0
+
+
+def _operator(arguments: argparse.Namespace) -> int:
+    """Start the blocks of a graph, and write what one of them says of its front end."""
+    from beamslot import flowgraph
+    from beamslot.cli.graph import described
+    from beamslot.recording.foreign import save_operator
+
+    graph = flowgraph.load(options.source(arguments.graph), overrides=arguments.param, blocks=arguments.blocks)
+    front_end = _front_end(arguments.port, described(graph))
+    with options.writing(arguments.output):
+        save_operator(arguments.output, front_end)
+    geometry, operator = front_end.geometry, front_end.operator
+    said = {
+        "file": str(arguments.output),
+        "port": arguments.port,
+        "geometry": [geometry.n_y, geometry.n_z],
+        "users": front_end.users,
+        "chains": None if operator is None else operator.weights.shape[1],
+        "operator": None if operator is None else operator.hash,
+    }
+    if arguments.json:
+        options.print_json(said)
+    else:
+        seen = "each seen" if operator is None else f"{said['chains']} chains a column, operator {operator.hash}"
+        print(f"{said['file']}: {geometry.n_y} x {geometry.n_z} antennas, {seen}")
+    return 0
+
+
+def _front_end(port: str, infos: "Mapping[str, StreamInfo]") -> "FrontEnd":
+    """Return the front end that a stream was seen by.
+
+    raises UnknownPort, or BadParam where the stream does not say
+    """
+    from beamslot.errors import BadParam, UnknownPort
+    from beamslot.recording.foreign import FrontEnd
+    from beamslot.runtime.graph import near
+
+    if port not in infos:
+        raise UnknownPort(f"design operator: no output is called {port!r}; {near(port, [*infos])}")
+    info = infos[port]
+    if info.geometry is None:
+        there = ", ".join(name for name, one in infos.items() if one.geometry) or "none"
+        raise BadParam(f"design operator: {port} does not say which antennas it was seen by; these do: {there}")
+    return FrontEnd(info.geometry, info.operator, info.axes.get("user", 1), info.carrier, info.slot_period)
 
 
 def _setting(arguments: argparse.Namespace) -> "Setting":

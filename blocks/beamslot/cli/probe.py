@@ -1,4 +1,4 @@
-"""`beamslot hz` and `beamslot tap`: how fast frames pass a port of a running graph, and some of them in a file."""
+"""`beamslot hz` and `beamslot tap`: how fast frames pass a port of a running graph, and some of them kept."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from beamslot.cli import options
 
 if TYPE_CHECKING:
     from beamslot.frame import StreamInfo
-    from beamslot.probe import Tapped
+    from beamslot.probe import AttachedRun, Tapped
 
 MOST_BYTES = 2**30
 """A tap without a length ends when it holds so much [bytes]."""
@@ -32,11 +32,20 @@ def register(verbs: options.Verbs) -> None:
     hz.add_argument("-n", dest="most", type=options.positive, metavar="N", help="end after N lines")
     options.add_json(hz, "print one JSON object a line")
     tap = options.add_verb(
-        verbs, "tap", _tap, "keep what passes a port of a running graph", "beamslot tap combiner.rf -n 100 -o rf.npz"
+        verbs,
+        "tap",
+        _tap,
+        "keep what passes a port of a running graph",
+        "beamslot tap combiner.rf -n 100 -o rf.npz\n  beamslot tap demo:combiner.rf --for 10s -o out/rf",
     )
     _add_port(tap)
     tap.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="an .npz file, written at the end"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE.npz|DIR",
+        help="an .npz file, written at the end; or the directory of a recording, as `record RUN` makes one",
     )
     tap.add_argument("-n", dest="most", type=options.positive, metavar="N", help="end after N slots")
     tap.add_argument("--for", dest="seconds", type=options.duration, metavar="TIME", help="end after 10s, 500ms, 2m")
@@ -83,16 +92,37 @@ def line(said: Mapping[str, Any]) -> str:
 
 
 def _tap(arguments: argparse.Namespace) -> int:
-    import numpy as np
-
     from beamslot import probe
     from beamslot.errors import BadParam
 
-    if arguments.output.suffix != ".npz":
-        raise BadParam(f"tap: got -o {arguments.output}; wanted a name that ends with .npz")
+    output: Path = arguments.output
+    if output.suffix not in (".npz", "") and not output.is_dir():
+        raise BadParam(
+            f"tap: got -o {output}; wanted a name that ends with .npz, or one without a suffix, of a directory"
+        )
+    run, port = probe.parse(arguments.port, "tap")
+    return _keep(run, port, arguments) if output.suffix == ".npz" else _record(run, port, arguments)
+
+
+def _record(run: "AttachedRun", port: str, arguments: argparse.Namespace) -> int:
+    from beamslot.cli import record
+    from beamslot.errors import BadParam
+    from beamslot.recording import recorded
+
+    if recorded(arguments.output):
+        raise BadParam(f"tap: {arguments.output} has a recording; wanted another directory")
+    said = record.listened(run, [port], arguments.output, arguments.most, arguments.seconds)
+    options.print_json(said) if arguments.json else print(*record.text(said), sep="\n")
+    return 0
+
+
+def _keep(run: "AttachedRun", port: str, arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    from beamslot import probe
+
     with options.writing(arguments.output):
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    run, port = probe.parse(arguments.port, "tap")
     kept: list[Tapped] = []
     try:
         for frame in _until(run.tap(port), arguments.seconds):

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from beamslot.cli import options
 
 if TYPE_CHECKING:
+    from beamslot.probe import AttachedRun
+    from beamslot.recording import Track
+    from beamslot.recording.tapped import TappedPort
     from beamslot.runtime.graph import Graph
 
 EVERY = 2.0
 """Seconds between two lines of progress."""
-
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What decides in how many threads the libraries of a block work, and so the last bits of what it makes."""
 
 
 def register(verbs: options.Verbs) -> None:
@@ -183,6 +183,7 @@ def _check(wanted: Sequence[str], there: Sequence[str]) -> None:
 
 def facts(graph: "Graph") -> dict[str, Any]:
     """Return what is known of a run before it begins."""
+    from beamslot.cli import THREADS
     from beamslot.runtime.diary import versions
 
     return {
@@ -193,16 +194,17 @@ def facts(graph: "Graph") -> dict[str, Any]:
         "pace": "max" if math.isinf(graph.pace) else graph.pace,
         "burst": graph.burst,
         "versions": versions(),
-        "threads": {name: os.environ.get(name) for name in THREADS},
+        "threads": {name: os.environ.get(name) for name in THREADS},  # decides the last bits of what a block makes
         "timeline": [],
     }
 
 
 def after_run(logs: Path) -> dict[str, Any]:
-    """Return what the record of a run says of it: blocks and edges as they were run, and changes of parameters."""
+    """Return what the record of a run says of it: as what it was run, what was changed, how often it was restarted."""
     from beamslot.runtime.diary import PARAMETERS, RunRecord, parse
 
-    card = RunRecord(logs).card
+    record = RunRecord(logs)
+    card = record.card
     for block in card.get("blocks", {}).values():
         if block.get("class", "").endswith(":Recorder"):
             block["parameters"].pop("about", None)  # which stands here already
@@ -210,6 +212,7 @@ def after_run(logs: Path) -> dict[str, Any]:
     lines = [*filter(None, map(parse, path.read_text().splitlines()))] if path.exists() else []
     return {
         "timeline": timeline(lines, card.get("blocks", ())),
+        "restarts": sum(event.get("kind") == "restart" for event in record.events),
         "run": {key: card.get(key) for key in ("started", "machine", "blocks", "edges")},
     }
 
@@ -240,53 +243,60 @@ def _attach(arguments: argparse.Namespace) -> int:
     """Record what a run elsewhere says at its taps; return 0, as what was missed is marked."""
     from beamslot import probe
     from beamslot.errors import BadParam
-    from beamslot.recording import remove
     from beamslot.runtime import observe
-    from beamslot.runtime.diary import RunRecord
 
     given = {"-p": arguments.param, "--pace": arguments.pace, "--seed": arguments.seed, "--restart": arguments.restart}
     if strange := [name for name, value in given.items() if value not in (None, [])]:
         raise BadParam(f"record: {', '.join(strange)} came for the run {arguments.graph!r}; a run is only listened to")
     run = probe.AttachedRun(observe.find(arguments.graph, "record"))
-    logs = Path(run.card.get("logs", ""))
-    card = RunRecord(logs).card
-    fed = {str(edge.get("edge", "")).partition(" > ")[2].partition(".")[0] for edge in card.get("edges", ())}
-    ports = arguments.ports or [port for port in run.ports if port.partition(".")[0] not in fed]
-    _check(ports, run.ports)
-    about = {key: card.get(key) for key in ("seed", "slots", "slot_period", "pace", "burst", "versions")}
-    about = {"graph": run.name, "attached": True, "ports": ports, "timeline": [], **about}
-    remove(arguments.output)
     progress = None if arguments.quiet else Progress(arguments.output, arguments.slots)
-    began = time.monotonic()
-    with ExitStack() as held:
-        taps = [held.enter_context(_tap(run, port, arguments.output, about)) for port in ports]
-        with suppress(KeyboardInterrupt):
-            _listen(taps, arguments, progress)
-    spent = time.monotonic() - began
-    _amend_run(arguments.output, logs)
-    _close(arguments, summary(arguments.output, spent) | {"ok": True, "exit_code": 0, "problems": [], "notes": []})
+    said = listened(run, arguments.ports, arguments.output, arguments.slots, arguments.seconds, progress)
+    _close(arguments, said | {"ok": True, "exit_code": 0, "problems": [], "notes": []})
     return 0
 
 
-def _amend_run(directory: Path, logs: Path) -> None:
-    from beamslot.recording import amend
+def listened(
+    run: "AttachedRun",
+    ports: Sequence[str],
+    directory: Path,
+    slots: int | None,
+    seconds: float | None,
+    progress: "Progress | None" = None,
+) -> dict[str, Any]:
+    """Record what a run elsewhere says at the taps of some ports, in place of what is there; return its summary.
 
-    amend(directory, after_run(logs))
-
-
-def _tap(run: Any, port: str, directory: Path, about: Mapping[str, Any]) -> Any:
+    ports: those of the sources where none is named    slots, seconds: end after so many, or so long [s]
+    raises FlowgraphError with the nearest names of ports; PeerLost, StorageError: what came until then is kept
+    """
+    from beamslot.recording import amend, remove
     from beamslot.recording.tapped import TappedPort
+    from beamslot.runtime.diary import RunRecord
 
-    return TappedPort(run.endpoints(port), port, directory, about)
+    logs = Path(run.card.get("logs", ""))
+    card = RunRecord(logs).card
+    fed = {str(edge.get("edge", "")).partition(" > ")[2].partition(".")[0] for edge in card.get("edges", ())}
+    ports = ports or [port for port in run.ports if port.partition(".")[0] not in fed]
+    _check(ports, run.ports)
+    about = {key: card.get(key) for key in ("seed", "slots", "slot_period", "pace", "burst", "versions")}
+    about = {"graph": run.name, "attached": True, "ports": ports, "timeline": [], **about}
+    remove(directory)
+    began = time.monotonic()
+    with ExitStack() as held:
+        taps = [held.enter_context(TappedPort(run.endpoints(port), port, directory, about)) for port in ports]
+        with suppress(KeyboardInterrupt):
+            _listen(taps, slots, seconds, progress)
+    spent = time.monotonic() - began
+    amend(directory, after_run(logs))
+    return summary(directory, spent)
 
 
-def _listen(taps: Sequence[Any], arguments: argparse.Namespace, progress: "Progress | None") -> None:
+def _listen(taps: "Sequence[TappedPort]", most: int | None, seconds: float | None, progress: "Progress | None") -> None:
     """Take what comes at some taps until each has ended, or has as many slots, or the time is up."""
     from beamslot.probe import SILENCE
     from beamslot.recording.tapped import listen
 
-    end = math.inf if arguments.seconds is None else time.monotonic() + arguments.seconds
-    for slots in listen(taps, arguments.slots, SILENCE):
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    for slots in listen(taps, most, SILENCE):
         if progress is not None:
             progress({"slots": slots, "state": "recording"})
         if time.monotonic() >= end:
@@ -347,7 +357,7 @@ def summary(directory: Path, seconds: float) -> dict[str, Any]:
     return {**said, "seconds": seconds, "mb_per_s": said["bytes"] / 1e6 / max(seconds, 1e-9)}
 
 
-def _by_reason(track: Any) -> dict[str, int]:
+def _by_reason(track: "Track") -> dict[str, int]:
     found: dict[str, int] = {}
     for gap in track.gaps:
         found[gap.reason] = found.get(gap.reason, 0) + gap.count

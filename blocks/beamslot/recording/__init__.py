@@ -14,9 +14,10 @@
 """
 
 from beamslot.recording.layout import amend, recorded, remove
+from beamslot.recording.ledger import Recordable
 from beamslot.recording.reader import Recording, Track, open_recording
 from beamslot.recording.repair import Repaired, repair
-from beamslot.recording.writer import Recordable, Writer
+from beamslot.recording.writer import Writer
 
 __all__ = [
     "Recordable",

@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamslot.frame import Frame, Gap
-from beamslot.recording.foreign.layout import NOT_RECORDED
+from beamslot.recording.reasons import UNSEEN
 from beamslot.recording.reel import Reel
-
-UNSEEN = (NOT_RECORDED, "unheard")
-"""Reasons of gaps that the recorder made: what the port said there is not known."""
 
 
 @dataclass(frozen=True)
@@ -99,29 +96,25 @@ class PortComparison:
             self.first = difference
 
     def _compare_arrays(self, recorded: Frame, came: Frame) -> None:
-        first, names = recorded.first, {*recorded.arrays, *came.arrays}
+        first = recorded.first
         if recorded.operator != came.operator:
             self._differ(recorded.count, Difference(first, "operator", recorded.operator, came.operator))
             return
         differing: set[int] = set()
         found: list[Difference] = []
         unlike: list[Difference] = []
-        for name in sorted(names):
+        for name in sorted({*recorded.arrays, *came.arrays}):
             one, other = recorded.arrays.get(name), came.arrays.get(name)
-            if one is None or other is None:
-                unlike.append(Difference(first, name, _shape(one), _shape(other)))
-                continue
             array = self._reel.info.arrays.get(name)
-            if array is not None and "slot" in array.axes:
+            by_slot = array is not None and "slot" in array.axes
+            if other is not None and by_slot:
                 other = other[first - came.first : recorded.end - came.first]
-            else:  # it stands for all slots of its frame
-                one, other = one[None], other[None]
-            if one.shape != other.shape or one.dtype != other.dtype:
+            if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
                 unlike.append(Difference(first, name, _shape(one), _shape(other)))
                 continue
-            rows = _rows_that_differ(one, other)
-            if rows:
-                by_slot = array is not None and "slot" in array.axes
+            if not by_slot:  # it stands for all slots of its frame
+                one, other = one[None], other[None]
+            if rows := _rows_that_differ(one, other):
                 differing |= {first + row for row in rows} if by_slot else {*range(first, recorded.end)}
                 found.append(_difference(first, name, one, other, rows[0]))
         if found or unlike:  # a value that differs says more than a shape

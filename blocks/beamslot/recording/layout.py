@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,12 @@ class Stored:
     shape: tuple[int, ...]
     file: str
 
-    @property
+    @cached_property
     def channels(self) -> int:
         """Complex numbers of a slot."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of a slot."""
         return self.channels * _SAMPLE.itemsize
@@ -62,16 +63,29 @@ def shapes_stored(info: StreamInfo) -> dict[str, tuple[int, ...]]:
     }
 
 
-def stored(port: str, info: StreamInfo, segment: int) -> dict[str, Stored]:
-    """Return the arrays of a stream that are kept as SigMF, by name.
+class Segments:
+    """The arrays of a stream that are kept as SigMF, while its descriptions come.
 
-    segment: counts the descriptions that changed names or shapes of these arrays; each has files of its own
+    A description that changes names or shapes of these arrays begins a segment, which has files of its own.
+    kept: those of the description that holds, by name
     """
-    tail = f".{segment}" if segment else ""
-    return {
-        name: Stored(name, shape, f"{port}.{name if _PLAIN.fullmatch(name) else f'array-{number}'}{tail}")
-        for number, (name, shape) in enumerate(shapes_stored(info).items())
-    }
+
+    def __init__(self, port: str) -> None:
+        self._port, self._number = port, -1
+        self._shapes: dict[str, tuple[int, ...]] | None = None
+        self.kept: dict[str, Stored] = {}
+
+    def describe(self, info: StreamInfo) -> dict[str, Stored]:
+        """Take in the next description; return the arrays that are kept under it."""
+        shapes = shapes_stored(info)
+        if shapes != self._shapes:
+            self._number, self._shapes = self._number + 1, shapes
+            self.kept = {name: self._stored(name, shape, place) for place, (name, shape) in enumerate(shapes.items())}
+        return self.kept
+
+    def _stored(self, name: str, shape: tuple[int, ...], place: int) -> Stored:
+        called = name if _PLAIN.fullmatch(name) else f"array-{place}"
+        return Stored(name, shape, f"{self._port}.{called}" + (f".{self._number}" if self._number else ""))
 
 
 def check_port(port: str) -> str:

@@ -5,25 +5,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from beamslot.frame import Describe, Eos, Frame, Gap, StreamInfo
-from beamslot.recording.layout import Stored, shapes_stored, stored
+from beamslot.recording.layout import Segments, Stored
 from beamslot.recording.metadata import Captures, Clock
+
+Recordable = Describe | Frame | Gap | Eos
+"""What a stream says, and what a recording keeps."""
 
 
 @dataclass
 class Ledger:
     """Kept by the writer while it writes, and made again from a log when one is resumed or repaired.
 
-    port: its name    clock: of the capture times    infos: all descriptions    segment: counts the layouts of files
-    kept: by name, the stored arrays of the description that holds    captures: by file, of all stored arrays
+    port: its name    clock: of the capture times    infos: all descriptions    stream: what the last one is of
+    captures: by file, of all stored arrays
     due: the slot after the last    slots, missing: slots of frames and of gaps    frames, gaps: how many there are
+    ended: the end, where it came    reason: of the gap before the next frame, "" where there is none
     """
 
     port: str
     clock: Clock
     infos: list[StreamInfo] = field(default_factory=list[StreamInfo])
     stream: str = ""
-    segment: int = -1
-    kept: dict[str, Stored] = field(default_factory=dict[str, Stored])
     captures: dict[str, Captures] = field(default_factory=dict[str, Captures])
     due: int = 0
     slots: int = 0
@@ -33,15 +35,21 @@ class Ledger:
     ended: Eos | None = None
     reason: str = ""
 
+    def __post_init__(self) -> None:
+        self._segments = Segments(self.port)
+
+    @property
+    def kept(self) -> Mapping[str, Stored]:
+        """By name, the stored arrays of the description that holds."""
+        return self._segments.kept
+
     def repeats(self, message: Describe) -> bool:
         """Whether a description says what the one before said: taps repeat theirs, and so do restarts."""
         return bool(self.infos) and self.infos[-1] == message.info and self.stream == message.stream
 
     def describe(self, message: Describe) -> None:
         """Take in a description; one that changes the layout of stored arrays begins new files."""
-        if not self.infos or shapes_stored(self.infos[-1]) != shapes_stored(message.info):
-            self.segment += 1
-            self.kept = stored(self.port, message.info, self.segment)
+        self._segments.describe(message.info)
         self.infos.append(message.info)
         self.stream = message.stream
 

@@ -31,11 +31,12 @@ PREFIX = _PREFIX.size
 _msgpack: Any = msgpack  # it has no type stubs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take three times as long to make, one a frame
 class Entry:
     """One record as its prefix says.
 
-    at: where it begins    header, body: their lengths    crc: of the body and of the rows [all in bytes]
+    at: where it begins    header: its length    body_at, body: where that begins, and its length [bytes]
+    crc: of the body and of the rows
     first, count: slots of a frame or a gap; of other kinds, the slot that is due next, and 0
     """
 
@@ -44,6 +45,7 @@ class Entry:
     first: int
     count: int
     header: int
+    body_at: int
     body: int
     crc: int
 
@@ -51,11 +53,6 @@ class Entry:
     def header_at(self) -> int:
         """Where the header begins."""
         return self.at + PREFIX
-
-    @property
-    def body_at(self) -> int:
-        """Where the body begins."""
-        return self.header_at + padded(self.header)
 
     @property
     def end(self) -> int:
@@ -106,22 +103,29 @@ def scan(data: memoryview, at: int = 0, due: int = 0) -> Iterator[Entry | str]:
 
     at, due: where a record begins [bytes], and the slot that is due there
     """
-    size = len(data)
-    while at < size:
-        if at + PREFIX > size:
-            yield f"{size - at} bytes at byte {at} are no whole record"
-            return
-        marker, kind, header, crc, first, count, body, sealed = _PREFIX.unpack_from(data, at)
-        entry = Entry(kind, at, first, count, header, body, crc)
-        if problem := _problem(entry, marker, size, due):
-            yield f"record at byte {at}: {problem}"
-            return
-        checked = zlib.crc32(data[at : at + _CHECKED])
-        if zlib.crc32(data[entry.header_at : entry.header_at + header], checked) != sealed:
-            yield f"record at byte {at}: its checksum does not fit"
-            return
+    while at < len(data):
+        entry = entry_at(data, at, due)
         yield entry
-        due, at = first + count, entry.end
+        if isinstance(entry, str):
+            return
+        due, at = entry.first + entry.count, entry.end
+
+
+def entry_at(data: memoryview, at: int, due: int) -> Entry | str:
+    """Return the record of a log that begins at a byte, or a text that says what is wrong with it.
+
+    due: the slot that is due there
+    """
+    if at + PREFIX > len(data):
+        return f"{len(data) - at} bytes at byte {at} are no whole record"
+    marker, kind, header, crc, first, count, body, sealed = _PREFIX.unpack_from(data, at)
+    begin = at + PREFIX
+    entry = Entry(kind, at, first, count, header, begin + padded(header), body, crc)
+    if problem := _problem(entry, marker, len(data), due):
+        return f"record at byte {at}: {problem}"
+    if zlib.crc32(data[begin : begin + header], zlib.crc32(data[at : at + _CHECKED])) != sealed:
+        return f"record at byte {at}: its checksum does not fit"
+    return entry
 
 
 def _problem(entry: Entry, marker: bytes, size: int, due: int) -> str:

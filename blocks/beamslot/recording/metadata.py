@@ -251,14 +251,14 @@ def _array(value: Mapping[str, Any], dtype: str) -> Any:
     shape = tuple(check.length(n, "shape") for n in check.items(value["shape"], "shape"))
     if value["dtype"] != dtype:
         raise ValueError(f"dtype is {check.shown(value['dtype'])}; wanted {dtype}")
-    data = base64.b64decode(check_text(value["base64"]), validate=True)
+    data = base64.b64decode(_any_text(value["base64"]), validate=True)
     if len(data) != math.prod(shape) * np.dtype(dtype).itemsize:
         raise ValueError(f"{len(data)} bytes do not make {shape} of {dtype}")
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def check_text(value: Any) -> str:
-    """Return a text of any length; raises ValueError for what is none."""
+def _any_text(value: Any) -> str:
+    """Return a text, which may be longer than those of the wire; raises ValueError for what is none."""
     if not isinstance(value, str):
         raise ValueError(f"got {check.shown(value)}; wanted a text")
     return value

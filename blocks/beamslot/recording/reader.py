@@ -5,7 +5,7 @@ import mmap
 import os
 from array import array as compact
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +15,11 @@ from beamslot.errors import FrameError, StorageError, UnknownPort
 from beamslot.frame import DTYPES, Describe, Eos, Frame, Gap, StreamInfo
 from beamslot.frame.codec import decode_body, decode_header
 from beamslot.recording import layout, log
+from beamslot.recording.ledger import Recordable
 from beamslot.recording.log import Entry
 from beamslot.recording.metadata import Clock
-from beamslot.recording.writer import Recordable
 
-_KINDS = {log.DESCRIBE: Describe, log.FRAME: Frame, log.GAP: Gap, log.EOS: Eos}
+_KINDS: dict[int, type[Recordable]] = {log.DESCRIBE: Describe, log.FRAME: Frame, log.GAP: Gap, log.EOS: Eos}
 
 
 def mapped(path: Path) -> memoryview:
@@ -36,10 +36,13 @@ def mapped(path: Path) -> memoryview:
 class Track:
     """What one port said.
 
-    name: "block.port"    closed: whether its log is whole: its writer ended as it should, or it was repaired
+    name: "block.port"    infos: all descriptions    gaps, eos: as they came
+    first, last: of the slots of its frames and gaps, None where there are none
+    slots, missing: slots of frames and of gaps    longest: the most slots of a frame
+    closed: whether its log is whole: its writer ended as it should, or it was repaired
     repaired: what was wrong with it then, "" where nothing was
     torn: what is wrong with the end of the log, "" where it is whole; what lies before can be read
-    clock: one moment on the clock of the capture times and in UTC
+    bytes: of the log, as far as it is whole    clock: one moment on the clock of the capture times and in UTC
     """
 
     def __init__(self, directory: Path, name: str, *, torn: bool = False) -> None:
@@ -49,15 +52,17 @@ class Track:
         self._samples: dict[str, memoryview] = {}
         self._at, self._first, self._end = compact("q"), compact("q"), compact("q")
         self._described: list[int] = []
-        self._segment = -1
-        self._stored: list[dict[str, layout.Stored]] = []
+        self._segments = layout.Segments(name)
+        self._kept: list[Mapping[str, layout.Stored]] = []
         self.infos: list[StreamInfo] = []
         self.streams: list[str] = []
         self.closed, self.torn, self.repaired = False, "", ""
         self.eos: Eos | None = None
         self.clock = Clock(0, 0)
         self.bytes = 0
-        self.slots = self.missing = 0
+        self.slots = self.missing = self.longest = 0
+        self.first: int | None = None
+        self.last: int | None = None
         self.gaps: list[Gap] = []
         self._scan()
         if self.torn and not torn:
@@ -98,6 +103,10 @@ class Track:
             self.eos = eos if isinstance(eos, Eos) else None
         else:
             self.slots += entry.count
+            self.longest = max(self.longest, entry.count)
+        if entry.count:
+            self.first = entry.first if self.first is None else self.first
+            self.last = entry.first + entry.count - 1
         self._at.append(entry.at)
         self._first.append(entry.first)
         self._end.append(entry.first + entry.count)
@@ -106,10 +115,8 @@ class Track:
         message = self.read(entry)
         if not isinstance(message, Describe):
             return
-        if not self.infos or layout.shapes_stored(self.infos[-1]) != layout.shapes_stored(message.info):
-            self._segment += 1
         self._described.append(len(self._at))
-        self._stored.append(layout.stored(self.name, message.info, self._segment))
+        self._kept.append(self._segments.describe(message.info))
         self.infos.append(message.info)
         self.streams.append(message.stream)
 
@@ -118,17 +125,6 @@ class Track:
 
     def __repr__(self) -> str:
         return f"Track({self.name!r}, slots {self.first}..{self.last}, {self.slots} recorded, {self.missing} missing)"
-
-    @property
-    def first(self) -> int | None:
-        """The first slot of a frame or a gap, None where there is none."""
-        timed = [self._first[i] for i in range(min(len(self), 64 + len(self.infos))) if self._end[i] > self._first[i]]
-        return timed[0] if timed else None
-
-    @property
-    def last(self) -> int | None:
-        """The last slot of a frame or a gap, None where there is none."""
-        return None if self.first is None else self._end[-1] - 1
 
     def messages(self, first: int = 0, slots: int | None = None) -> Iterator[Recordable]:
         """Yield what the port said, exactly as it said it.
@@ -147,7 +143,7 @@ class Track:
             timed = self._end[number] > self._first[number]
             if stop is not None and (self._first[number] >= stop if timed else self._first[number] > stop):
                 return
-            message = self.message(number)
+            message = self._message(number)
             if not timed and stop is not None and self._first[number] == stop and not isinstance(message, Eos):
                 return
             yield message
@@ -156,49 +152,62 @@ class Track:
         """Return the first message that reaches to a slot or lies behind it."""
         return bisect_right(self._end, slot) if slot > 0 else 0
 
-    def message(self, number: int) -> Recordable:
-        """Return a message by its number in the log, from 0."""
-        entry = next(log.scan(self.data, self._at[number], self._first[number]), "is gone")
+    def _message(self, number: int) -> Recordable:
+        return self.read(self._entry(number), self._held(number))
+
+    def _entry(self, number: int) -> Entry:
+        entry = log.entry_at(self.data, self._at[number], self._first[number])
         if isinstance(entry, str):
             raise StorageError(f"{self._path}: {entry}")
-        held = bisect_right(self._described, number) - 1
-        return self.read(entry, held)
+        return entry
+
+    def _held(self, number: int) -> int:
+        """Return which description holds at a message."""
+        return bisect_right(self._described, number) - 1
+
+    def _where(self, entry: Entry) -> str:
+        return f"{self._path}: record at byte {entry.at}"
 
     def _header(self, entry: Entry) -> dict[str, Any]:
-        where = f"{self._path}: record at byte {entry.at}"
-        return log.unpack(self.data[entry.header_at : entry.header_at + entry.header], where)
+        return log.unpack(self.data[entry.header_at : entry.header_at + entry.header], self._where(entry))
 
     def read(self, entry: Entry, held: int = -1) -> Recordable:
         """Return the message of a record.
 
         held: which description holds there
         """
-        where = f"{self._path}: record at byte {entry.at}"
+        header, rows = self._wire(entry)
+        try:
+            message = decode_body(header, self._buffers(header, rows, entry, held))
+        except FrameError as error:
+            raise StorageError(f"{self._where(entry)}: {error}") from None
+        kind = _KINDS[entry.kind]
+        if not isinstance(message, kind):
+            raise StorageError(f"{self._where(entry)}: is a {type(message).__name__}; its prefix says {kind.__name__}")
+        if isinstance(message, Frame | Gap) and (message.first, message.count) != (entry.first, entry.count):
+            came, said = f"{message.first}+{message.count}", f"{entry.first}+{entry.count}"
+            raise StorageError(f"{self._where(entry)}: slots {came} came; its prefix says {said}")
+        return message
+
+    def _wire(self, entry: Entry) -> tuple[dict[str, Any], list[Any]]:
+        """Return the header of the message in a record, as it travels, and where the samples of its arrays begin."""
         fields = self._header(entry)
         wire, rows = fields.get("message"), fields.get("rows")
         if not isinstance(wire, bytes) or not isinstance(rows, list):
-            raise StorageError(f"{where}: holds no message; wanted message and rows")
+            raise StorageError(f"{self._where(entry)}: holds no message; wanted message and rows")
         try:
-            header = decode_header(wire)
-            message = decode_body(header, self._buffers(header, rows, entry, held))
+            return decode_header(wire), rows
         except FrameError as error:
-            raise StorageError(f"{where}: {error}") from None
-        if not isinstance(message, Recordable) or not isinstance(message, _KINDS[entry.kind]):
-            raise StorageError(f"{where}: is a {type(message).__name__}; its prefix says {_KINDS[entry.kind].__name__}")
-        if isinstance(message, Frame | Gap) and (message.first, message.count) != (entry.first, entry.count):
-            raise StorageError(
-                f"{where}: slots {message.first}+{message.count} came; its prefix says {entry.first}+{entry.count}"
-            )
-        return message
+            raise StorageError(f"{self._where(entry)}: {error}") from None
 
     def _buffers(self, header: Mapping[str, Any], rows: list[Any], entry: Entry, held: int) -> list[memoryview]:
         specs = header.get("buffers", ())
         if not isinstance(specs, tuple) or len(specs) != len(rows):
-            raise StorageError(f"{self._path}: record at byte {entry.at}: its rows are not those of its buffers")
-        kept = self._stored[held] if self._stored and held >= 0 else {}
+            raise StorageError(f"{self._where(entry)}: its rows are not those of its buffers")
+        kept = self._kept[held] if held >= 0 else {}
         at, buffers = entry.body_at, list[memoryview]()
         for spec, row in zip(specs, rows, strict=True):
-            name, nbytes = _size(spec, f"{self._path}: record at byte {entry.at}")
+            name, nbytes = _size(spec, self._where, entry)
             if row is None:
                 buffers.append(self.data[at : min(at + nbytes, entry.end)])
                 at += log.padded(nbytes)
@@ -207,53 +216,46 @@ class Track:
         return buffers
 
     def _rows(self, kept: layout.Stored | None, row: Any, entry: Entry) -> memoryview:
-        where = f"{self._path}: record at byte {entry.at}"
         if kept is None or type(row) is not int or row < 0:
-            raise StorageError(f"{where}: points to samples that no description has")
-        path = self.directory / f"{kept.file}{layout.DATA}"
+            raise StorageError(f"{self._where(entry)}: points to samples that no description has")
         data = self._samples.get(kept.file)
         if data is None:
-            data = self._samples[kept.file] = mapped(path)
+            data = self._samples[kept.file] = mapped(self._data_path(kept))
         begin, end = row * kept.row_bytes, (row + entry.count) * kept.row_bytes
         if end > len(data):
+            path = self._data_path(kept)
             raise StorageError(f"{path}: has {len(data)} bytes; the log has slots of it up to byte {end}")
         return data[begin:end]
+
+    def _data_path(self, kept: layout.Stored) -> Path:
+        return self.directory / f"{kept.file}{layout.DATA}"
 
     def verify(self) -> None:
         """Check every byte: the checksum of each message, and the hash of each file of samples that has one.
 
         raises StorageError naming the first message or file that is not as it was written
         """
-        for number, at in enumerate(self._at):
-            entry = next(log.scan(self.data, at, self._first[number]))
-            if isinstance(entry, str):
-                raise StorageError(f"{self._path}: {entry}")
-            if self.checksum(entry, bisect_right(self._described, number) - 1) != entry.crc:
-                where = f"{self._path}: record at byte {at}"
-                raise StorageError(f"{where}: the checksum of slot {entry.first} does not fit")
+        for number in range(len(self)):
+            entry = self._entry(number)
+            if self.checksum(entry, self._held(number)) != entry.crc:
+                raise StorageError(f"{self._where(entry)}: the checksum of slot {entry.first} does not fit")
         for path in layout.files(self.directory, self.name):
             if path.suffix == layout.META:
                 _verify_hash(path)
 
     def rows_of(self, entry: Entry) -> list[Any]:
         """Return where the samples of the arrays of a frame begin, None for those in the log."""
-        rows = self._header(entry).get("rows")
-        return rows if isinstance(rows, list) else []
+        return self._wire(entry)[1]
 
     def checksum(self, entry: Entry, held: int) -> int:
         """Return the checksum of body and samples of a record as they are now.
 
         held: which description holds there
         """
-        inline = [self.data[entry.body_at : entry.end]] if entry.body else []
-        rows = self.rows_of(entry)
-        if entry.kind != log.FRAME or not any_row(rows):
+        inline = [self.data[entry.body_at : entry.end]]
+        if entry.kind != log.FRAME:
             return log.checksum(inline)
-        wire = self._header(entry).get("message")
-        try:
-            header = decode_header(wire if isinstance(wire, bytes) else b"")
-        except FrameError as error:
-            raise StorageError(f"{self._path}: record at byte {entry.at}: {error}") from None
+        header, rows = self._wire(entry)
         buffers = self._buffers(header, rows, entry, held)
         return log.checksum([*inline, *(b for b, row in zip(buffers, rows, strict=True) if row is not None)])
 
@@ -263,12 +265,7 @@ class Track:
         self.data = memoryview(b"")
 
 
-def any_row(rows: list[Any]) -> bool:
-    """Whether some array of a record is stored beside the log."""
-    return any(row is not None for row in rows)
-
-
-def _size(spec: Any, where: str) -> tuple[Any, int]:
+def _size(spec: Any, where: Callable[[Entry], str], entry: Entry) -> tuple[Any, int]:
     """Return name and bytes of a buffer; the codec checks all else."""
     try:
         name, dtype, shape = spec
@@ -278,9 +275,9 @@ def _size(spec: Any, where: str) -> tuple[Any, int]:
                 raise ValueError(n)
             nbytes *= n
     except (KeyError, TypeError, ValueError):
-        raise StorageError(f"{where}: its list of buffers makes no sense") from None
+        raise StorageError(f"{where(entry)}: its list of buffers makes no sense") from None
     if nbytes > log.MAX_BODY:
-        raise StorageError(f"{where}: a buffer wants {nbytes} bytes; the limit is {log.MAX_BODY}")
+        raise StorageError(f"{where(entry)}: a buffer wants {nbytes} bytes; the limit is {log.MAX_BODY}")
     return name, nbytes
 
 

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from beamslot.errors import BadParam
 from beamslot.frame import Describe, Eos, Frame, Gap, StreamInfo
-from beamslot.recording.foreign.layout import NOT_RECORDED, Foreign
+from beamslot.recording.foreign import Foreign
+from beamslot.recording.ledger import Recordable
 from beamslot.recording.reader import Recording, Track, open_recording
-from beamslot.recording.writer import Recordable
+from beamslot.recording.reasons import NOT_RECORDED
 
 
 class Reel(Protocol):
@@ -72,8 +73,8 @@ class RecordedReel:
         """Return what holds of these slots."""
         at, items = slots.start, list[Recordable]()
         if at < self.begin:
-            items.append(Gap(at, min(self.begin, slots.stop) - at, NOT_RECORDED))
-            at = items[0].end if isinstance(items[0], Gap) else at
+            at = min(self.begin, slots.stop)
+            items.append(Gap(slots.start, at - slots.start, NOT_RECORDED))
         while at < slots.stop and (item := self._find(at)) is not None:
             if self._info is not self._told and isinstance(item, Frame):
                 items.append(Describe(self._track.name, self._info))
@@ -98,7 +99,7 @@ class RecordedReel:
         self._lap, shift = lap, lap * span
         found = self._next(slot - shift)
         self._due = found.end + shift
-        self._held = replace(found, first=found.first + shift) if shift else found
+        self._held = _later(found, shift) if shift else found
         return self._held
 
     def _next(self, slot: int) -> Frame | Gap:
@@ -166,13 +167,6 @@ def open_reel(
     return RecordedReel(recording, port or next(iter(recording.ports)), first=first, slots=slots, loop=loop)
 
 
-def longest_frame(track: Track) -> int:
-    """Return the most slots of a frame of a track."""
-    gaps = {gap.first for gap in track.gaps}
-    spans = zip(track._first, track._end, strict=True)
-    return max((end - first for first, end in spans if first not in gaps), default=0)
-
-
 def span_of(recording: Recording, first: int = 0, slots: int | None = None) -> tuple[int, int]:
     """Return the slots of a recording, from `first` on, as many as asked for: the first and the one after the last.
 
@@ -211,6 +205,13 @@ def _info_at(track: Track, slot: int) -> StreamInfo:
     if not track.infos:
         raise BadParam(f"{track.directory}: {track.name} was never described; nothing of it can be replayed")
     return track.infos[0]
+
+
+def _later(item: Frame | Gap, slots: int) -> Frame | Gap:
+    """Return a frame or gap so many slots later."""
+    if isinstance(item, Gap):
+        return Gap(item.first + slots, item.count, item.reason, item.captured)
+    return Frame(item.first + slots, item.count, item.arrays, item.captured, operator=item.operator, tags=item.tags)
 
 
 def part(item: Frame | Gap, first: int, end: int, info: StreamInfo) -> Frame | Gap:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from beamslot.errors import StorageError
-from beamslot.frame import Describe, Eos, Frame
 from beamslot.recording import layout, log
 from beamslot.recording.ledger import Ledger
 from beamslot.recording.metadata import Captures
 from beamslot.recording.reader import Track, mapped
+from beamslot.recording.recount import recount
 from beamslot.recording.writer import closing_record, finish
 
 
@@ -57,24 +57,12 @@ def repair(directory: Path | str) -> list[Repaired]:
     return found
 
 
-def replayed(directory: Path, port: str, at: int) -> Ledger:
-    """Return what a log amounts to up to so many bytes; raises StorageError where it has less, or is damaged."""
-    track = Track(directory, port, torn=True)
-    ledger, end, problem = _taken(track, at, checked=False)
-    if end != at:
-        raise StorageError(
-            f"{directory / port}{layout.LOG}: holds {end} whole bytes; wanted the {at} that were written before"
-            + (f" ({problem})" if problem else "")
-        )
-    return ledger
-
-
 def _repair(directory: Path, port: str) -> Repaired:
     path = directory / f"{port}{layout.LOG}"
     track = Track(directory, port, torn=True)
     if not track.bytes:
         return _emptied(directory, port, track)
-    ledger, end, problem = _taken(track, track.bytes, checked=True)
+    ledger, end, problem = recount(track, track.bytes, checked=True)
     problem = problem or track.torn
     last = ledger.due - 1 if ledger.slots or ledger.missing else None
     done = Repaired(port, whole=True, slots=ledger.slots, missing=ledger.missing, last=last, problem=problem)
@@ -107,39 +95,6 @@ def _emptied(directory: Path, port: str, track: Track) -> Repaired:
         raise StorageError(f"{path}: {track.torn}; nothing of it can be read, and nothing was changed")
     path.unlink()
     return Repaired(port, whole=False, cut={path.name: size}, problem=track.torn)
-
-
-def _taken(track: Track, upto: int, *, checked: bool) -> tuple[Ledger, int, str]:
-    """Return what the messages of a track amount to, the byte up to which they are sound, and what is wrong there."""
-    ledger, end = Ledger(track.name, track.clock), 0
-    for entry in log.scan(track.data[: track.bytes]):
-        if isinstance(entry, str) or entry.end > upto or entry.kind == log.CLOSE:
-            break
-        if entry.kind != log.BEGIN:
-            try:
-                _take(track, entry, ledger, checked=checked)
-            except StorageError as error:
-                return ledger, end, str(error)
-        end = entry.end
-    return ledger, end, ""
-
-
-def _take(track: Track, entry: log.Entry, ledger: Ledger, *, checked: bool) -> None:
-    held = len(ledger.infos) - 1
-    message = track.read(entry, held)
-    if checked and track.checksum(entry, held) != entry.crc:
-        raise StorageError(f"record at byte {entry.at}: the checksum of slot {entry.first} does not fit")
-    if isinstance(message, Describe):
-        ledger.describe(message)
-    elif isinstance(message, Frame):
-        rows = ledger.rows(message)
-        if track.rows_of(entry) != [rows.get(name) for name in message.arrays]:
-            raise StorageError(f"record at byte {entry.at}: its samples do not follow on those before")
-        ledger.frame(message, rows)
-    elif isinstance(message, Eos):
-        ledger.ended = message
-    else:
-        ledger.gap(message)
 
 
 def _is_finished(directory: Path, ledger: Ledger) -> bool:

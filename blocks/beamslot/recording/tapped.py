@@ -12,12 +12,10 @@ import zmq
 
 from beamslot.errors import FrameError, PeerLost
 from beamslot.frame import Describe, Eos, Frame, Gap, Message, decode
+from beamslot.recording.reasons import UNHEARD
 from beamslot.recording.writer import Writer
 from beamslot.runtime.taps import subscribe
 from beamslot.runtime.transport import receive
-
-UNHEARD = "unheard"
-"""Reason of slots that passed a tap before or between what was heard."""
 
 HIGH_WATER = 256
 """Messages that may wait to be heard."""

@@ -15,11 +15,9 @@ import numpy as np
 from beamslot.errors import CorruptFrame, FrameError, StorageError, describe_slots
 from beamslot.frame import Describe, Eos, Frame, Gap, decode, encode
 from beamslot.recording import layout, log
-from beamslot.recording.ledger import Ledger
+from beamslot.recording.ledger import Ledger, Recordable
 from beamslot.recording.metadata import Captures, Clock, metadata, written
-
-Recordable = Describe | Frame | Gap | Eos
-"""What a stream says, and what a recording keeps."""
+from beamslot.recording.recount import recounted
 
 _BUFFERS_AT_ONCE = 512
 _PADDING = bytes(8)
@@ -105,11 +103,9 @@ class Writer:
 
         raises StorageError where the log has less, or is damaged before that
         """
-        from beamslot.recording.repair import replayed
-
         made = cls.__new__(cls)
         made.directory, made.port = Path(directory), layout.check_port(port)
-        made._ledger = replayed(made.directory, port, at)
+        made._ledger = recounted(made.directory, port, at)
         made._data, made._hashes, made.closed = {}, {}, False
         with made._telling("cannot be opened"):
             made._log = _File(made._path(layout.LOG), new=False)
@@ -196,25 +192,29 @@ class Writer:
         header = log.pack({"message": bytes(parts[1]), "rows": [rows.get(name) for name in names]})
         body = sum(memoryview(part).nbytes for part in inline)
         crc = log.checksum([*inline, *(data for _, data in placed)])
+        where = f" at slot {first}" if kind in (log.FRAME, log.GAP) else ""
+        self._append(placed, [log.record(kind, first, count, header, body, crc), *inline], where)
+        for name, data in placed:
+            if digest := self._hashes.get(self._ledger.kept[name].file):
+                digest.update(data)
+
+    def _append(self, placed: Sequence[tuple[str, memoryview]], record: Sequence[Any], where: str) -> None:
+        """Append samples and behind them the record that tells of them; where one has no room, all are taken back."""
         begun = [(self._log, self._log.size)]
         try:
             for name, data in placed:
                 file = self._file(name)
                 begun.append((file, file.size))
                 file.append([data])
-            self._log.append([log.record(kind, first, count, header, body, crc), *inline])
+            self._log.append(record)
         except (OSError, StorageError) as error:
             for file, size in begun:
                 with suppress(OSError):
                     file.cut(size)
-            where = f" at slot {first}" if kind in (log.FRAME, log.GAP) else ""
             why = layout.why(error) if isinstance(error, OSError) else str(error)
             raise StorageError(
                 f"{self.directory}: {self.port} cannot be written{where}: {why}; what came before is kept"
             ) from None
-        for name, data in placed:
-            if digest := self._hashes.get(self._ledger.kept[name].file):
-                digest.update(data)
 
     def _file(self, name: str) -> _File:
         stored = self._ledger.kept[name]
@@ -224,10 +224,10 @@ class Writer:
         file = self._data[stored.file] = _File(self.directory / f"{stored.file}{layout.DATA}", new=False)
         if new:
             self._hashes[stored.file] = hashlib.sha512()
-            self._ledger_meta(stored)
+            self._begin_metadata(stored)
         return file
 
-    def _ledger_meta(self, stored: layout.Stored) -> None:
+    def _begin_metadata(self, stored: layout.Stored) -> None:
         """Write metadata before the first samples, so that even a killed recording can be read by others."""
         about = layout.read_about(self.directory)
         path = self.directory / f"{stored.file}{layout.META}"

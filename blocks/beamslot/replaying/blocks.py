@@ -12,7 +12,6 @@ from beamslot.recording.compare import PortComparison
 from beamslot.recording.reel import RecordedReel
 from beamslot.runtime import Block, Dropped, In, Out
 from beamslot.runtime.block import parameters_of
-from beamslot.runtime.outputs import Replayed
 from beamslot.runtime.slots import SlotSet
 from beamslot.sources.replay_source import ReplaySource
 
@@ -28,13 +27,9 @@ def stand_in(name: str, ports: Iterable[str]) -> type[ReplaySource]:
         def tracks(self) -> Mapping[str, str]:
             return played
 
-        def process(self, slots: range) -> Replayed:
-            return super().process(slots)
-
-    StandIn.outputs = {}
-    for port in played:
-        StandIn.outputs[port] = Out()
-        StandIn.outputs[port].name = port
+    StandIn.outputs = {port: Out() for port in played}
+    for port, out in StandIn.outputs.items():
+        out.name = port
     return StandIn
 
 

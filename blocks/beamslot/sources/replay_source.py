@@ -11,7 +11,7 @@ from beamslot.errors import BadParam, BeamslotError
 from beamslot.frame import StreamInfo
 from beamslot.recording import open_recording
 from beamslot.recording.foreign import SUFFIXES, open_foreign
-from beamslot.recording.reel import ForeignReel, Reel, longest_frame, open_reel
+from beamslot.recording.reel import ForeignReel, Reel, open_reel
 from beamslot.runtime import Block, Out
 from beamslot.runtime.outputs import Replayed
 
@@ -49,10 +49,12 @@ class ReplaySource(Block):
     def _fits(self) -> Self:
         if self.is_foreign and not self.operator:
             raise ValueError(f"operator: a file such as {Path(self.path).name} does not say what its channels are")
-        for name in ("operator", "array") if not self.is_foreign else ("port",):
+        strange, whose = ("port",), "recordings of runs"
+        if not self.is_foreign:
+            strange, whose = ("operator", "array"), "samples of other software"
+        for name in strange:
             if getattr(self, name):
-                kind = "samples of other software" if name != "port" else "recordings of runs"
-                raise ValueError(f"no {name}: it is for {kind}")
+                raise ValueError(f"no {name}: it is for {whose}")
         return self
 
     @property
@@ -103,4 +105,4 @@ class ReplaySource(Block):
 @lru_cache(maxsize=64)
 def _longest(path: str, port: str, _: int) -> int:
     with open_recording(path) as recording:
-        return longest_frame(recording[port or next(iter(recording.ports))])
+        return recording[port or next(iter(recording.ports))].longest

@@ -8,13 +8,13 @@ from pathlib import Path
 from beamslot.errors import BadParam, ShapeError
 from beamslot.recording.foreign.bounded import reading
 from beamslot.recording.foreign.cir import channel_of
+from beamslot.recording.foreign.file_array import FileArray, choose
 from beamslot.recording.foreign.layout import Foreign, reader, stream_of
 from beamslot.recording.foreign.matlab_v5 import read_mat5
 from beamslot.recording.foreign.matlab_v73 import is_hdf5, read_mat73
 from beamslot.recording.foreign.numpy_files import read_npy, read_npz
 from beamslot.recording.foreign.operator_file import FrontEnd, load_operator, save_operator
 from beamslot.recording.foreign.sigmf_file import DATA, META, Run, read_sigmf
-from beamslot.recording.foreign.stored import Stored, choose
 
 __all__ = ["SUFFIXES", "Foreign", "FrontEnd", "load_operator", "open_foreign", "save_operator"]
 
@@ -44,7 +44,7 @@ def open_foreign(path: Path | str, operator: Path | str, array: str = "", freque
         return _samples(path, choose(path, arrays, array), front_end)
 
 
-def _arrays(path: Path) -> dict[str, Stored]:
+def _arrays(path: Path) -> dict[str, FileArray]:
     if path.suffix == ".npy":
         return read_npy(path)
     if path.suffix == ".npz":
@@ -64,7 +64,7 @@ def _sigmf(path: Path, front_end: FrontEnd) -> Foreign:
     return Foreign(path, info, read, file.runs)
 
 
-def _samples(path: Path, stored: Stored, front_end: FrontEnd) -> Foreign:
+def _samples(path: Path, stored: FileArray, front_end: FrontEnd) -> Foreign:
     info = stream_of(front_end, False, None)
     if stored.dtype.kind not in "iufc":
         raise BadParam(f"{path}: {stored} is no array of numbers")
@@ -72,7 +72,7 @@ def _samples(path: Path, stored: Stored, front_end: FrontEnd) -> Foreign:
     return Foreign(path, info, read, (Run(0, 0, stored.shape[0]),))
 
 
-def _impulse_responses(path: Path, a: Stored, tau: Stored, front_end: FrontEnd, frequency: float) -> Foreign:
+def _impulse_responses(path: Path, a: FileArray, tau: FileArray, front_end: FrontEnd, frequency: float) -> Foreign:
     if a.dtype.kind not in "iufc" or tau.dtype.kind not in "iuf":
         raise BadParam(f"{path}: {a}, {tau} are no impulse responses; wanted numbers, tau real")
     try:

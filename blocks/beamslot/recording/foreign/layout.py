@@ -13,12 +13,10 @@ from beamslot.frame import Array, Frame, Gap, StreamInfo
 from beamslot.frame.checks import MAX_LENGTH
 from beamslot.recording.foreign.operator_file import FrontEnd
 from beamslot.recording.foreign.sigmf_file import Run
+from beamslot.recording.reasons import NOT_RECORDED
 
 RF = Array.of("slot user y chain", np.complex64, "sqrt(W)")
 FIELD = Array.of("slot user y z", np.complex64, "sqrt(W)")
-
-NOT_RECORDED = "not recorded"
-"""Why a slot is a gap that the recording says nothing of."""
 
 Read = Callable[[int, int], NDArray[np.complex64]]
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from beamslot.errors import BadParam
 from beamslot.recording.foreign.bounded import LARGEST, MAX_DEFLATED, reading, size_of
-from beamslot.recording.foreign.stored import Stored
+from beamslot.recording.foreign.file_array import FileArray
 
 HEADER = 128
 MATRIX, COMPRESSED = 14, 15
@@ -51,14 +51,14 @@ class _Matrix:
     at: int
 
 
-def read_mat5(path: Path) -> dict[str, Stored]:
+def read_mat5(path: Path) -> dict[str, FileArray]:
     """Return the arrays of numbers of a .mat file of level 5 by name; raises BadParam."""
     with reading(path):
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if path.stat().st_size else b""
         data = memoryview(mapped)
         endian = _endian(path, data)
-        found: dict[str, Stored] = {}
+        found: dict[str, FileArray] = {}
         for number, (kind, body) in enumerate(_elements(path, data[HEADER:], endian)):
             if number >= MAX_VARIABLES:
                 raise BadParam(f"{path}: has more than {MAX_VARIABLES} variables")
@@ -103,7 +103,7 @@ def _element(path: Path, data: memoryview, endian: Endian) -> tuple[int, memoryv
     return first, data[8 : 8 + nbytes], 8 + padded
 
 
-def _variable(path: Path, kind: int, body: memoryview, endian: Endian) -> Stored | None:
+def _variable(path: Path, kind: int, body: memoryview, endian: Endian) -> FileArray | None:
     if kind == COMPRESSED:
         begun = zlib.decompressobj().decompress(body, PROLOGUE)
         if len(begun) < 8:
@@ -122,7 +122,7 @@ def _variable(path: Path, kind: int, body: memoryview, endian: Endian) -> Stored
     if matrix.is_complex:
         dtype = np.dtype(np.complex64 if matrix.dtype == "f4" else np.complex128)
     size_of(path, repr(matrix.name), matrix.shape, dtype.itemsize)
-    return Stored(matrix.name, matrix.shape, dtype, load)
+    return FileArray(matrix.name, matrix.shape, dtype, load)
 
 
 def _prologue(path: Path, data: memoryview, endian: Endian) -> _Matrix | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from beamslot.errors import BadParam
 from beamslot.recording.foreign.bounded import LARGEST, MAX_DEFLATED, reading, size_of
-from beamslot.recording.foreign.stored import Stored
+from beamslot.recording.foreign.file_array import FileArray
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 USER_BLOCKS = (0, 512)
@@ -36,7 +36,7 @@ def is_hdf5(path: Path) -> bool:
     return any(begun[at : at + len(SIGNATURE)] == SIGNATURE for at in USER_BLOCKS)
 
 
-def read_mat73(path: Path) -> dict[str, Stored]:
+def read_mat73(path: Path) -> dict[str, FileArray]:
     """Return the arrays of numbers of a .mat file of version 7.3 by name; raises BadParam."""
     try:
         import h5py
@@ -48,7 +48,7 @@ def read_mat73(path: Path) -> dict[str, Stored]:
         names = list(file)
         if len(names) > MAX_MEMBERS:
             raise BadParam(f"{path}: has {len(names)} variables; the limit is {MAX_MEMBERS}")
-        found: dict[str, Stored] = {}
+        found: dict[str, FileArray] = {}
         for name in names:
             if not isinstance(file.get(name, getlink=True), h5py.HardLink):
                 raise BadParam(f"{path}: {name!r} is a link; wanted what it leads to")
@@ -57,14 +57,14 @@ def read_mat73(path: Path) -> dict[str, Stored]:
         return found
 
 
-def _stored(path: Path, name: str, dataset: Any) -> Stored | None:
+def _stored(path: Path, name: str, dataset: Any) -> FileArray | None:
     dtype = _number(dataset.dtype)
     if dtype is None or dataset.shape is None:
         return None
     shape = tuple(int(n) for n in dataset.shape)
     nbytes = size_of(path, repr(name), shape, dataset.dtype.itemsize)
     _check(path, name, dataset, nbytes)
-    return Stored(name, shape[::-1], dtype, partial(_load, path, name))
+    return FileArray(name, shape[::-1], dtype, partial(_load, path, name))
 
 
 def _number(dtype: np.dtype[Any]) -> np.dtype[Any] | None:

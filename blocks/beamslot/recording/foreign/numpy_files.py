@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from beamslot.errors import BadParam
 from beamslot.recording.foreign.bounded import LARGEST, MAX_DEFLATED, reading, size_of
-from beamslot.recording.foreign.stored import Stored
+from beamslot.recording.foreign.file_array import FileArray
 
 MAX_HEADER = 10_000
 MAX_MEMBERS = 1_000
@@ -23,7 +23,7 @@ KINDS = "biufcUS"
 """Truth values, numbers, and texts (which only notes are)."""
 
 
-def read_npy(path: Path) -> dict[str, Stored]:
+def read_npy(path: Path) -> dict[str, FileArray]:
     """Return the array of a .npy file under the name of the file, mapped when it is read; raises BadParam."""
     with reading(path):
         with path.open("rb") as file:
@@ -32,7 +32,7 @@ def read_npy(path: Path) -> dict[str, Stored]:
         size = path.stat().st_size
         _fits(path, path.stem, shape, dtype, size - offset, largest=1 << 62)
         order = "F" if fortran else "C"
-        return {path.stem: Stored(path.stem, shape, dtype, partial(_mapped, path, dtype, shape, offset, order))}
+        return {path.stem: FileArray(path.stem, shape, dtype, partial(_mapped, path, dtype, shape, offset, order))}
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, order: Any) -> NDArray[Any]:
@@ -42,7 +42,7 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: in
         return np.memmap(path, dtype, "r", offset, shape, order)
 
 
-def read_npz(path: Path) -> dict[str, Stored]:
+def read_npz(path: Path) -> dict[str, FileArray]:
     """Return the arrays of a .npz file by name; raises BadParam."""
     with reading(path), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -52,7 +52,7 @@ def read_npz(path: Path) -> dict[str, Stored]:
         return {stored.name: stored for stored in found}
 
 
-def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Stored:
+def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> FileArray:
     name = member.filename.removesuffix(".npy")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BadParam(f"{path}: {name!r} is compressed by method {member.compress_type}; wanted none or deflate")
@@ -62,7 +62,7 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> St
         begun = io.BytesIO(file.read(MAX_HEADER + 16))
     shape, fortran, dtype = _header(path, name, begun)
     _fits(path, name, shape, dtype, member.file_size - begun.tell())
-    return Stored(name, shape, dtype, partial(_unpacked, path, member, shape, fortran, dtype, begun.tell()))
+    return FileArray(name, shape, dtype, partial(_unpacked, path, member, shape, fortran, dtype, begun.tell()))
 
 
 def _unpacked(

@@ -15,7 +15,7 @@ Load = Callable[[], NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Stored:
+class FileArray:
     """An array of a file, checked for its size; `array` reads it (or maps it) when it is wanted.
 
     shape, dtype: as in the program that wrote it: the first axis of MATLAB is the first here
@@ -35,7 +35,7 @@ class Stored:
         return f"{self.name} {self.shape} {self.dtype}"
 
 
-def choose(path: Path, arrays: Mapping[str, Stored], wanted: str) -> Stored:
+def choose(path: Path, arrays: Mapping[str, FileArray], wanted: str) -> FileArray:
     """Return the array of that name, or where none is named the only complex one.
 
     raises BadParam with what there is
