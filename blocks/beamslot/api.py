@@ -26,8 +26,8 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 class RunResult(Mapping[str, Any]):
     """The report of a run, by key and by attribute: `result["sinks"]["nmse"]`, `result.sinks`, `result.ok`.
 
-    keys: graph, slots, seconds, slots_per_s, late_slots, pace, edges, blocks, end_to_end, paths, sinks, restarts, timeline,
-        ok, exit_code, problems, notes, logs
+    keys: graph, slots, seconds, slots_per_s, late_slots, pace, edges, blocks, end_to_end, paths, sinks, restarts,
+        timeline, ok, exit_code, problems, notes, logs
     """
 
     def __init__(self, report: Mapping[str, Any]) -> None:

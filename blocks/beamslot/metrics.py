@@ -175,7 +175,9 @@ def values(look: "Look") -> dict[str, dict[tuple[str, ...], Any]]:
         "beamslot_late_slots": {(run,): status["late_slots"]},
         "beamslot_cut_short_slots": {(run, name): block["cut_short"] for name, block in blocks.items()},
         "beamslot_fault_slots": {
-            (run, name, kind): count for name, block in blocks.items() for kind, count in block.get("faults", {}).items()
+            (run, name, kind): count
+            for name, block in blocks.items()
+            for kind, count in block.get("faults", {}).items()
         },
         "beamslot_edge_fault_messages": {
             (run, edge["edge"], kind): count

@@ -686,10 +686,19 @@ def test_overrides_are_said_after_the_lines_of_the_file(problems: Problems):
     ("text", "line"),
     [
         ("", "g.yml: is empty; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
-        ("# nothing\n", "g.yml: is empty; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
+        (
+            "# nothing\n",
+            "g.yml: is empty; wanted a mapping of options, variables, blocks, connections, timeline, metadata",
+        ),
         ("null", "g.yml:1: is empty; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
-        ("\n- a", "g.yml:2: got a list; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
-        ("hello", "g.yml:1: got 'hello'; wanted a mapping of options, variables, blocks, connections, timeline, metadata"),
+        (
+            "\n- a",
+            "g.yml:2: got a list; wanted a mapping of options, variables, blocks, connections, timeline, metadata",
+        ),
+        (
+            "hello",
+            "g.yml:1: got 'hello'; wanted a mapping of options, variables, blocks, connections, timeline, metadata",
+        ),
         (
             "blocks:\n\t- a",
             "g.yml:2: not YAML: a tab in the indentation; wanted spaces",

@@ -19,6 +19,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, cast
 
 import zmq
@@ -58,6 +59,8 @@ WORK_BETWEEN_POLLS = 1_000_000
 
 MOST_SAID = 1000
 """So many sentences of its blocks a process keeps: the world outside must not fill its memory."""
+
+NO_FAULTS: Mapping[str, int] = MappingProxyType({})
 
 GIVE_WAY = 10
 """How nice a process is that only lossy edges lead to."""
@@ -406,7 +409,8 @@ class Unit:
             meter.busy += spent
             if step.cut_short:
                 meter.cut_short += len(step.slots)
-            meter.faults.update(struck(step.items))
+            if faults := struck(step.items):
+                meter.faults.update(faults)
             self._spent += spent
             meter.process_time.add(spent)
             self.nows[name].end()
@@ -739,18 +743,19 @@ class Unit:
         }
 
 
-def struck(items: Sequence[tuple[str, Item]]) -> Counter[str]:
+def struck(items: Sequence[tuple[str, Item]]) -> Mapping[str, int]:
     """Return how many slots each fault struck, by what the frames of the first output say.
 
     A frame says so by the tag {"faults": {kind: [[first, end], ...]}}; what else goes by that name counts for nothing.
     """
-    found: Counter[str] = Counter()
+    found: Counter[str] | None = None  # nearly all frames say nothing of faults
     for port, item in items:
-        if type(item) is Frame and port == items[0][0] and "faults" in item.tags:
+        if type(item) is Frame and item.tags and port == items[0][0] and "faults" in item.tags:
+            found = found or Counter()
             with contextlib.suppress(AttributeError, TypeError, ValueError):
                 told = {kind: sum(end - first for first, end in pairs) for kind, pairs in item.tags["faults"].items()}
                 found.update(told)
-    return found
+    return found or NO_FAULTS
 
 
 def _all_of(latencies: Iterable[Latency]) -> list[tuple[int, int]]:
