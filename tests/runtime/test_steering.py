@@ -1,4 +1,4 @@
-"""A running graph steered from outside: parameters from exactly one slot on, pauses, restarts, ends, hostile requests."""
+"""A running graph steered from outside: parameters from exactly one slot on, pauses, restarts, hostile requests."""
 
 import json
 import socket
