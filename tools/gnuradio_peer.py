@@ -6,16 +6,20 @@
     /usr/bin/python3 tools/gnuradio_peer.py loop ... --gain 0.5        something of your own may stand in the middle
 
 loop: a ZMQ source, a gain, a ZMQ sink    send: counted samples to a ZMQ sink    keep: a ZMQ source into an .npz file
-drain: a ZMQ source into nothing, and how many items a second came
+drain: a ZMQ source into nothing, and how many items a second came    serve: any of these, again and again
 GNU Radio's sinks wait for whoever connects, and its sources connect. It knows nothing of beamslot, and beamslot does
 not import it: this file alone does, and is under GNU Radio's licence.
 """
 
 import argparse
 import json
+import os
+import select
 import signal
+import socket
 import sys
 import time
+import traceback
 
 import numpy as np
 import pmt
@@ -26,16 +30,19 @@ TIMEOUT = 20
 """A work call of a ZMQ block waits so long for its socket [ms]."""
 
 
-def main():
+def main(argv=None):
     """Build the flowgraph that the command line asks for and run it until it is done, or told to stop."""
-    asked = parser().parse_args()
+    asked = parser().parse_args(argv)
+    if asked.what == "serve":
+        serve(asked.sink)
+        return
     top = gr.top_block()
     asked.begin, asked.done, asked.end, asked.tick = (lambda: None), (lambda: False), (lambda: None), 0.01
     {"loop": loop, "send": send, "keep": keep, "drain": drain}[asked.what](top, asked)
     told = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _: told.append(caught))
-    print("ready", flush=True)
+    print("ready", os.getpid(), flush=True)
     if asked.wait_for_line:
         sys.stdin.readline()
     top.start()
@@ -50,9 +57,10 @@ def main():
 def parser():
     """Return the command line."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("what", choices=["loop", "send", "keep", "drain"])
+    made.add_argument("what", choices=["loop", "send", "keep", "drain", "serve"])
     made.add_argument("--from", dest="source", metavar="ENDPOINT", help="what its source connects to")
-    made.add_argument("--to", dest="sink", metavar="ENDPOINT", help="where its sink waits")
+    made.add_argument("--file", help="samples to keep from, cf32, in the place of a ZMQ source")
+    made.add_argument("--to", dest="sink", metavar="ENDPOINT", help="where its sink, or serve, waits")
     made.add_argument("--take", choices=["pull", "sub", "req"], default="pull", help="its source (pull)")
     made.add_argument("--give", choices=["push", "pub", "rep"], default="push", help="its sink (push)")
     made.add_argument("--vlen", type=int, default=1, help="samples of an item (1)")
@@ -67,6 +75,34 @@ def parser():
     made.add_argument("--out", help="file to keep items and tags in, .npz")
     made.add_argument("--wait-for-line", action="store_true", help="begin when a line comes on standard input")
     return made
+
+
+def serve(path):
+    """Run what each connection to a Unix socket asks for, in a process that is forked for it: GNU Radio loads slowly.
+
+    A connection begins with a line, the command line as JSON. Then it is standard input and output of the process, and
+    says "done" at the end. All this ends when our own standard input does.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    print("ready", os.getpid(), flush=True)
+    while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+        link, _ = listener.accept()
+        if not os.fork():
+            listener.close()
+            for number in range(3):
+                os.dup2(link.fileno(), number)
+            link.close()
+            try:
+                main(json.loads(sys.stdin.readline()))
+                print("done", flush=True)
+            except Exception:
+                traceback.print_exc()
+            finally:
+                os._exit(0)  # threads of GNU Radio that an orderly exit would wait for are not there after a fork
+        link.close()
 
 
 def source(asked):
@@ -170,6 +206,21 @@ def drain(top, asked):
     asked.done, asked.end, asked.tick = done, told, 1e-3
 
 
+class Recorder(gr.sync_block):
+    """A block that keeps the items and tags that come; a vector_sink gives items one by one, which takes seconds."""
+
+    def __init__(self, vlen):
+        gr.sync_block.__init__(self, name="recorder", in_sig=[(np.complex64, vlen)], out_sig=None)
+        self.items, self.tags = [], []
+
+    def work(self, input_items, output_items):
+        """Keep some."""
+        came = input_items[0]
+        self.items.append(came.copy())
+        self.tags += self.get_tags_in_window(0, 0, len(came))
+        return len(came)
+
+
 class Keeper(gr.basic_block):
     """A block that keeps the messages that come."""
 
@@ -189,12 +240,14 @@ def keep(top, asked):
     if asked.messages:
         keep_messages(top, asked)
         return
-    kept = blocks.vector_sink_c(asked.vlen)
-    top.connect(source(asked), blocks.head(gr.sizeof_gr_complex * asked.vlen, asked.count), kept)
+    kept = Recorder(asked.vlen)
+    size = gr.sizeof_gr_complex * asked.vlen
+    read = blocks.file_source(size, asked.file, False) if asked.file else source(asked)
+    top.connect(read, blocks.head(size, asked.count), kept)
 
     def write():
-        tags = [[one.offset, pmt.symbol_to_string(one.key), plain(one.value)] for one in kept.tags()]
-        items = np.array(kept.data(), np.complex64).reshape(-1, asked.vlen)
+        tags = [[one.offset, pmt.symbol_to_string(one.key), plain(one.value)] for one in kept.tags]
+        items = np.concatenate(kept.items).reshape(-1, asked.vlen)
         np.savez(asked.out, items=items, tags=np.array(json.dumps(tags)))
 
     asked.done, asked.end = (lambda: kept.nitems_read(0) >= asked.count), write

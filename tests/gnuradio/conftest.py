@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import zmq
-from beamslot_gnuradio import Hearing, Peer, needs_gnuradio
+from beamslot_gnuradio import Hearing, Peer, Server
 from beamslot_runs import Runner
 
 from beamslot.sources.gnuradio_source import GnuradioSource
@@ -57,19 +57,26 @@ def hearing() -> Iterator[Any]:
         one.close()
 
 
+@pytest.fixture(scope="session")
+def server(private_state: Path) -> Iterator[Server]:
+    """GNU Radio, loaded; skips where there is none."""
+    made = Server(private_state / "gnuradio")
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def peer() -> Iterator[Any]:
-    """Start GNU Radio: `peer("loop", "--from", ...)`; skips where there is none."""
-    needs_gnuradio()
+def peer(server: Server) -> Iterator[Any]:
+    """Start a flowgraph of GNU Radio: `peer("loop", "--from", ...)`."""
     made: list[Peer] = []
 
     def make(*arguments: object) -> Peer:
-        made.append(Peer(*arguments))
+        made.append(Peer(server, *arguments))
         return made[-1]
 
     yield make
     for one in made:
-        one.end(9)
+        one.close()
 
 
 @pytest.fixture(scope="module")

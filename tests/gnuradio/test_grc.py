@@ -181,6 +181,7 @@ def test_a_block_file_says_what_the_block_declares() -> None:
         "domain": "message",
         "optional": False,
     }
+    assert "[beamslot]/Faults" in block_file("quantiser", catalogue.find("quantiser"))
     assert "beamslot_run" in run_file()
 
 

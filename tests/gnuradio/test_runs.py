@@ -125,7 +125,7 @@ def test_gnuradio_that_dies_in_a_run_is_told_and_the_run_goes_on_with_the_next(
     first = peer(*loop)
     run = runs.start(through(endpoint, 1500))
     until(lambda: run.status.get("sinks", {}).get("changed", {}).get("slots", 0) > 50)
-    first.end(signal.SIGKILL)
+    first.kill()
     peer(*loop)
     report = run.report(60)
     assert report["exit_code"] == 0

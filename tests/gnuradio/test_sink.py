@@ -196,6 +196,26 @@ def test_slots_that_nobody_takes_are_passed_over_and_counted_where_nothing_waits
     assert radio.told == []
 
 
+@pytest.mark.parametrize("messages", [True, False])
+def test_who_comes_late_is_told_the_time_of_the_first_slot(
+    messages: bool, endpoint: str, raw: Any, speaking: Any
+) -> None:
+    radio = speaking(bind=endpoint, wait=False, tags=not messages, messages=messages)
+    radio.feed(frame(0, 3))
+    radio.turn()
+    socket = raw(zmq.PULL, connect=endpoint)
+    until(lambda: radio.block._mouth.room(5))
+    radio.feed(frame(3, 1), Eos(4))
+    radio.turn()
+    parts = socket.recv_multipart()
+    if messages:
+        told = read_whole(parts[0]).car
+    else:
+        told = {tag.key: tag.value for tag in read_message(parts, VLEN, tagged=True).tags}
+    assert (told["slot"], told["rx_time"]) == (3, (0, pytest.approx(3e-3)))
+    assert radio.block.results() == {"slots": 4, "missed": 0, "unheard": 3}
+
+
 def test_slots_wait_for_somebody_and_people_are_told(endpoint: str, raw: Any, speaking: Any) -> None:
     radio = speaking(bind=endpoint, silence=0.05)
     radio.feed(frame(0, 2), Eos(2)).begin()
@@ -205,6 +225,19 @@ def test_slots_wait_for_somebody_and_people_are_told(endpoint: str, raw: Any, sp
     assert radio.told == [f"radio: nobody takes samples at {endpoint} for 0.05 s, at slot 0"]
 
 
+def test_a_parameter_that_changes_leaves_link_and_tags_as_they_are(endpoint: str, raw: Any, speaking: Any) -> None:
+    radio = speaking(bind=endpoint, tags=True)
+    socket = raw(zmq.PULL, connect=endpoint)
+    radio.feed(frame(0, 2)).begin()
+    received(socket, 4, True)
+    radio.finish()
+    radio.block.silence = 60.0
+    radio.core.start()  # as the runtime does after such a change
+    radio.feed(frame(2, 1), Eos(3)).begin()
+    chunk = read_message(socket.recv_multipart(), VLEN, tagged=True)
+    assert [(tag.offset, tag.key, tag.value) for tag in chunk.tags] == [(4, "slot", 2)]
+
+
 def test_a_peer_that_is_killed_is_told_and_the_next_goes_on(endpoint: str, raw: Any, speaking: Any) -> None:
     radio = speaking(bind=endpoint, tags=True)
     first = raw(zmq.PULL, connect=endpoint)
@@ -212,6 +245,7 @@ def test_a_peer_that_is_killed_is_told_and_the_next_goes_on(endpoint: str, raw: 
     received(first, 4, True)
     radio.finish()
     first.close()
+    until(lambda: not radio.block._mouth._line.events() & zmq.POLLOUT)  # else ZeroMQ may still take slots for it
     radio.feed(frame(2, 2)).begin()
     until(lambda: radio.told)
     second = raw(zmq.PULL, connect=endpoint)

@@ -183,6 +183,19 @@ def test_silence_is_told_once_until_it_is_broken(endpoint: str, raw: Any, hearin
     ]
 
 
+def test_how_long_silence_lasts_may_change_while_the_link_stays(endpoint: str, raw: Any, hearing: Any) -> None:
+    radio = hearing(axes=AXES, connect=endpoint, silence=60.0)
+    socket = raw(zmq.PUSH, bind=endpoint)
+    join(radio)
+    radio.block.silence = 0.05
+    radio.core.start()  # as the runtime does after such a change
+    radio.until(lambda: radio.told)
+    socket.send_multipart(message(0, 4))
+    radio.reach(2)
+    assert radio.joined == 1
+    assert radio.told == [f"radio: nothing has come from GNU Radio at {endpoint} for 0.05 s, at slot 0"]
+
+
 def test_a_call_returns_soon_where_nothing_comes(endpoint: str, hearing: Any) -> None:
     radio = hearing(axes=AXES, connect=endpoint)
     step = radio.core.make(range(0, 8), 0)

@@ -1,40 +1,31 @@
 """Both ends of a link to GNU Radio for tests: a source of ours at work, and the real GNU Radio as a process."""
 
+import contextlib
 import json
-import shutil
+import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from beamslot.bench.gnuradio import PEER, PYTHON, available
 from beamslot.frame import Array, Describe, Frame, Gap, StreamInfo
 from beamslot.runtime import Block, RunContext
 from beamslot.runtime.core import Core
-
-PYTHON = "/usr/bin/python3"
-PEER = Path(__file__).parents[2] / "tools" / "gnuradio_peer.py"
 
 VLEN = 384
 """Samples of an item: 64 columns of 6 chains."""
 
 
-@cache
-def _has_gnuradio() -> bool:
-    if shutil.which(PYTHON) is None:
-        return False
-    code = "import gnuradio.zeromq, pmt"
-    return subprocess.run([PYTHON, "-c", code], capture_output=True, check=False, timeout=60).returncode == 0
-
-
 def needs_gnuradio() -> None:
     """Skip a test where there is no GNU Radio."""
-    if not _has_gnuradio():
+    if not available():
         pytest.skip(f"{PYTHON} cannot import gnuradio (make peers installs it)")
 
 
@@ -49,37 +40,62 @@ def rf_info(users: int = 2, y: int = 64, chain: int = 6, carrier: float = 28e9) 
     return StreamInfo(arrays, {"user": users, "y": y, "chain": chain}, 1e-3, carrier)
 
 
+class Server:
+    """GNU Radio, loaded once; what is asked of it, it does in processes that it forks."""
+
+    def __init__(self, path: Path) -> None:
+        needs_gnuradio()
+        self.path = str(path)
+        command = [PYTHON, str(PEER), "serve", "--to", self.path]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        assert self.process.stdout.readline().startswith("ready")
+
+    def close(self) -> None:
+        self.process.communicate(timeout=20)
+
+
 class Peer:
     """A flowgraph of GNU Radio in a process of its own; it waits for `go` where it is told to."""
 
-    def __init__(self, *arguments: object) -> None:
-        command = [PYTHON, str(PEER), *map(str, arguments)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout
-        said = self.process.stdout.readline()
-        assert said == "ready\n", (said, self.process.communicate()[1])
+    def __init__(self, server: Server, *arguments: object) -> None:
+        self.arguments = [*map(str, arguments)]
+        self._link = socket.socket(socket.AF_UNIX)
+        self._link.settimeout(20)
+        self._link.connect(server.path)
+        self._said = self._link.makefile("r")
+        self._say(json.dumps(self.arguments))
+        said = self._said.readline().split()
+        assert said[:1] == ["ready"], (said, self._said.read())
+        self.pid = int(said[1])
+
+    def _say(self, line: str) -> None:
+        self._link.sendall(f"{line}\n".encode())
 
     def go(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        self._say("")
 
     @property
     def alive(self) -> bool:
-        return self.process.poll() is None
+        return Path(f"/proc/{self.pid}").exists()
 
-    def kept(self, seconds: float = 20.0) -> tuple[np.ndarray, Any]:
-        """Wait until it has kept what it was asked for; return the items and the tags."""
-        self.process.wait(seconds)
-        with np.load(self.process.args[self.process.args.index("--out") + 1]) as found:
+    def kept(self) -> tuple[np.ndarray, Any]:
+        """Wait until it has kept what it was asked for and has ended well; return the items and the tags."""
+        said = self._said.read()
+        assert said.endswith("done\n"), said
+        with np.load(self.arguments[self.arguments.index("--out") + 1]) as found:
             return found["items"], json.loads(str(found["tags"]))
 
-    def end(self, number: int = signal.SIGTERM) -> None:
-        if self.alive:
-            self.process.send_signal(number)
-        self.process.communicate(timeout=20)
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        while self.alive:
+            time.sleep(1e-3)
+
+    def close(self) -> None:
+        self.kill()
+        self._said.close()
+        self._link.close()
 
 
 class Hearing:

@@ -39,18 +39,14 @@ def register(verbs: options.Verbs) -> None:
     again.add_argument("block", metavar="[RUN:]BLOCK", help="the block whose process is started again")
     options.add_json(again)
     stop = _of_run(
-        options.add_verb(
-            verbs, "stop", _stop, "end a running graph when all under way is done", "beamslot stop demo"
-        )
+        options.add_verb(verbs, "stop", _stop, "end a running graph when all under way is done", "beamslot stop demo")
     )
     stop.add_argument("--now", action="store_true", help="at once; what is under way is counted as stopped")
     options.add_json(stop)
 
 
 def _of_run(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument(
-        "run", metavar="RUN", nargs="?", default="", help="name or pid; the newest where left out"
-    )
+    parser.add_argument("run", metavar="RUN", nargs="?", default="", help="name or pid; the newest where left out")
     return parser
 
 

@@ -164,9 +164,8 @@ class DriftChart:
             self._count = max(self._count, self.learn)
             self._chart(_normal(float(chdtr(2 * dimensions, 2 * power / noise_var))))
             return
-        value = (power / dimensions) ** (
-            1 / 3
-        )  # the root that makes chi-square nearly normal, Wilson and Hilferty 1931
+        # The root that makes chi-square nearly normal: Wilson and Hilferty, PNAS 17, 1931.
+        value = (power / dimensions) ** (1 / 3)
         if self._count >= max(self.learn, 3):
             deviation = math.sqrt(self._scatter / (self._count - 1))
             away = math.sqrt(self._count / (self._count + 1)) * (value - self._mean)

@@ -124,12 +124,8 @@ def mean_db(known: Moments, figure: int) -> tuple[float | None, list[float | Non
 
     None where there is nothing, or it is not above zero; no interval from fewer than two draws
     """
-    draws, mean, scatter = known
-    value = float(mean[figure])
-    if draws < 2:
-        return _decibels(value if draws else 0.0), None
-    half = float(stdtrit(draws - 1, 0.975)) * math.sqrt(scatter[figure, figure] / (draws - 1) / draws)
-    return _decibels(value), [_decibels(value - half), _decibels(value + half)]
+    value, interval = mean_of(known, figure)
+    return _decibels(value or 0.0), None if interval is None else [_decibels(end) for end in interval]
 
 
 def ratio_db(known: Moments, top: int, bottom: int) -> tuple[float | None, list[float] | None]:

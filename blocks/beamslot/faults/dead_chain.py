@@ -15,7 +15,7 @@ from beamslot.runtime.block import Live
 
 
 class DeadChain(Fault):
-    """Silence some RF chains: those named, and a share that is drawn once; a larger share has those of a smaller."""
+    """Silence some RF chains: those named, and a share that is drawn once; a larger share includes a smaller."""
 
     kind = "dead_chain"
 

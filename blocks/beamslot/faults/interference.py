@@ -26,7 +26,7 @@ class Interference(Fault):
     inr_db: float = Live(
         10.0, ge=-200, le=200, description="interference-to-noise ratio in a chain", json_schema_extra={"unit": "dB"}
     )
-    noise_var: float = Field(
+    noise_var: float = Live(
         1.0, gt=0, description="noise variance of a chain that it refers to", json_schema_extra={"unit": "W"}
     )
     duty: float = Live(0.1, ge=0, le=1, description="share of the slots that are hit")

@@ -56,7 +56,8 @@ LONGEST = 100_000
 STEP = (300, 160)
 """How far apart blocks are drawn, across and down."""
 
-FAMILIES = {"sources": "Sources", "sinks": "Sinks", "estimators": "Estimators", "beamformers": "Beamformers"}
+FAMILIES = ("sources", "beamformers", "faults", "estimators", "sinks")
+"""Packages of blocks, each a category."""
 
 
 def as_text(value: Any) -> str:
@@ -98,8 +99,9 @@ def _literal(text: str) -> Any:
 
 def block_file(block_id: str, kind: type[Block]) -> str:
     """Return the .block.yml of a block."""
-    family = FAMILIES.get(kind.__module__.split(".")[1] if kind.__module__.startswith("beamslot.") else "", "Other")
-    return _dumped(
+    package = kind.__module__.removeprefix("beamslot.").split(".")[0]
+    family = package.capitalize() if package in FAMILIES else "Other"
+    return dumped(
         {
             "id": f"{PREFIX}{block_id}",
             "label": block_id,
@@ -122,7 +124,7 @@ def run_file() -> str:
     """Return the .block.yml of the block that holds how a graph is run."""
     options = {name: field for name, field in RunOptions.model_fields.items() if name not in SHARED}
     timeline = {"id": "timeline", "label": "timeline", "dtype": "raw", "default": "[]", "hide": "part"}
-    return _dumped(
+    return dumped(
         {
             "id": RUN,
             "label": "beamslot run",
@@ -199,7 +201,7 @@ def to_grc(source: Path | str | Mapping[str, Any]) -> str:
         name = next(one for one in (RUN, *(f"{RUN}_{k}" for k in range(len(taken) + 1))) if one not in taken)
         made.append(_drawn(name, RUN, _texts(held), (8, 160)))
     made += [_drawn_block(block, edges, places[block["name"]]) for block in blocks]
-    return _dumped(
+    return dumped(
         {
             "options": {
                 "parameters": {**_companion(options), "output_language": "python", "generate_options": "no_gui"},
@@ -396,16 +398,12 @@ def _plain(node: Node) -> Any:
     return node.value
 
 
-def dumped(document: Mapping[str, Any]) -> str:
-    """Return a flowgraph as YAML, in the order of the mapping."""
-    return _dumped(document)
-
-
 def _text(text: str) -> str:
     return LiteralScalarString(text) if "\n" in text else text
 
 
-def _dumped(document: Mapping[str, Any]) -> str:
+def dumped(document: Mapping[str, Any]) -> str:
+    """Return a flowgraph as YAML, in the order of the mapping."""
     writer = YAML(pure=True)
     writer.default_flow_style = None
     writer.width = 110

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from beamslot.errors import BadParam
 from beamslot.gnuradio.pmt import Pair
-from beamslot.runtime import Block
+from beamslot.gnuradio.sockets import LinkEnd
+from beamslot.runtime import Block, Live
 from beamslot.runtime.keys import check_endpoint, host_of
 from beamslot.runtime.secure import Event
 
@@ -41,7 +42,7 @@ class GnuradioBlock(Block):
     )
     slot_tag: str = Field("slot", min_length=1, max_length=256, description="key of the tags that number slots")
     hwm: int = Field(-1, ge=-1, description="messages that the socket queues (ZMQ_HWM); -1: as ZeroMQ sees fit")
-    silence: float = Field(
+    silence: float = Live(
         2.0, gt=0, description="after so long without the peer people are told", json_schema_extra={"unit": "s"}
     )
 
@@ -67,6 +68,10 @@ class GnuradioBlock(Block):
         """Where the peer is, or comes to."""
         return self.connect or self.bind or ""
 
+    @staticmethod
+    def _is_open(end: LinkEnd | None) -> bool:
+        return end is not None and not end.closed
+
     def _begin_watch(self) -> None:
         self._heard_at = time.monotonic()
         self._silent = self._left = False
@@ -89,8 +94,7 @@ class GnuradioBlock(Block):
         """Tell people when the peer has been silent for long, once until it is heard again."""
         if heard:
             self._heard_at = time.monotonic()
-            if self._silent:
-                self._silent = False
+            self._silent = False
         elif not self._silent and not self._left and time.monotonic() - self._heard_at > self.silence:
             self._silent = True
             self.tell(f"{what} at {self.endpoint} for {self.silence:g} s, at slot {slot}")

@@ -57,7 +57,28 @@ LINGER = 1000
 """What is queued is sent for so long after the end [ms], as GNU Radio's own blocks do."""
 
 
-class Ear:
+class LinkEnd:
+    """Our end of a link, and what it says of its peers."""
+
+    _line: "_Line"
+
+    @property
+    def joined(self) -> int:
+        """Peers that are connected."""
+        return self._line.joined
+
+    @property
+    def refused(self) -> int:
+        """Peers that were refused."""
+        return self._line.refused
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._line.closed
+
+
+class Ear(LinkEnd):
     """A socket that hears a GNU Radio sink.
 
     where: what it is called in messages    request: what a `req` asks with    hwm: messages it queues, -1: as libzmq
@@ -103,22 +124,12 @@ class Ear:
             self._waits = False
         return events
 
-    @property
-    def joined(self) -> int:
-        """Peers that are connected."""
-        return self._line.joined
-
-    @property
-    def refused(self) -> int:
-        """Peers that were refused."""
-        return self._line.refused
-
     def close(self) -> None:
         """Hear no more."""
         self._line.close(0)
 
 
-class Mouth:
+class Mouth(LinkEnd):
     """A socket that a GNU Radio source hears.
 
     key: of a pub; who subscribes to a beginning of it hears it    hwm: messages it queues, -1: as libzmq
@@ -183,16 +194,6 @@ class Mouth:
         if not self._line.joined:
             self._requests.clear()
         return events
-
-    @property
-    def joined(self) -> int:
-        """Peers that are connected."""
-        return self._line.joined
-
-    @property
-    def refused(self) -> int:
-        """Peers that were refused."""
-        return self._line.refused
 
     def close(self) -> None:
         """Speak no more; what is queued is sent first."""
@@ -268,6 +269,11 @@ class _Line:
     def refused(self) -> int:
         """Peers that were refused."""
         return self._watch.refused
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._socket.closed
 
     def close(self, linger: int) -> None:
         """Close it; what is queued is sent for up to `linger` [ms]."""

@@ -26,7 +26,7 @@ class DriftAlarm(Block):
     The band is that of the noise where the operator tells its variance; else it is learned as the stream goes on, anew
     where the operator changes. Chains are held against the mean of all. False alarms are `false_alarm_every` slots
     apart on average as far as averages of `average` slots do not depend on each other: residuals of one channel are
-    alike, so let it be as many slots as the channel needs to change. Frames are tagged `drift` with the slots in alarm.
+    alike, so let `average` be as long as a channel needs to change. Frames are tagged `drift` with the slots in alarm.
     """
 
     rf = In(RF_AXES, np.complex64, unit="sqrt(W)")

@@ -56,12 +56,14 @@ class GnuradioSink(GnuradioBlock):
         self._per_slot, self._vlen = lengths(axes, self.vlen, self.run.name)
         self._rate = self._per_slot / stream.slot_period
         self._period, self._carrier = stream.slot_period, stream.carrier
-        self._fresh = True
-        if getattr(self, "_mouth", None) is not None:
+        self._fresh = getattr(self, "_fresh", False) or getattr(self, "_described", None) != stream
+        self._described = stream
+        if self._is_open(getattr(self, "_mouth", None)):
             return
+        self._fresh = True
         self._offset = self._owed = self._slots = self._missed = self._unheard = 0
         self._begin_watch()
-        self._mouth: Mouth | None = Mouth(
+        self._mouth = Mouth(
             self.socket,
             self.endpoint,
             bind=self.bind is not None,
@@ -107,7 +109,7 @@ class GnuradioSink(GnuradioBlock):
         while at < len(items):
             room = self._room(slots.start)
             if not room:
-                self._unheard += len(slots) - at // self._per_slot
+                self._pass_over(len(slots) - at // self._per_slot)
                 break
             count = min(room, len(items) - at, MOST_ITEMS)
             begin = first + at
@@ -117,7 +119,7 @@ class GnuradioSink(GnuradioBlock):
             if self._sent(parts):
                 at += count
             elif not self.wait:
-                self._unheard += len(slots) - at // self._per_slot
+                self._pass_over(len(slots) - at // self._per_slot)
                 break
         self._offset = first + at
 
@@ -129,11 +131,15 @@ class GnuradioSink(GnuradioBlock):
                 return
             if not self.wait:
                 break
-        self._unheard += 1
+        self._pass_over(1)
+
+    def _pass_over(self, slots: int) -> None:
+        """Count slots that nobody takes; who comes then is told the time anew."""
+        self._unheard += slots
+        self._fresh = True
 
     def _room(self, slot: int) -> int:
         """Return how many items the peer takes now; wait for it, or return 0 where nothing waits."""
-        assert self._mouth is not None  # noqa: S101  (set by start)
         while True:
             self._heed_peers(self._mouth.news(), slot)
             room = self._mouth.room(PATIENCE if self.wait else 0)
@@ -142,7 +148,6 @@ class GnuradioSink(GnuradioBlock):
                 return room
 
     def _sent(self, parts: list[Any]) -> bool:
-        assert self._mouth is not None  # noqa: S101  (set by start)
         return self._mouth.send(parts, PATIENCE)
 
     def _tags_of(self, slots: range) -> list[Tag]:
@@ -178,6 +183,4 @@ class GnuradioSink(GnuradioBlock):
 
     def stop(self) -> None:
         """Close the socket; what is queued is sent first."""
-        if self._mouth is not None:
-            self._mouth.close()
-            self._mouth = None
+        self._mouth.close()

@@ -20,6 +20,9 @@ Arrays = dict[str, NDArray[Any]]
 MOST_PATHS = 64
 """Beyond so many paths the parameters are more than the observations, and the bound says nothing."""
 
+KEPT = 4096
+"""Slots whose bound is kept for the other estimators."""
+
 _EFFORT = ("iterations", "paths", "converged")
 _ERROR = ("nmse", "stated", *(f"within_{level:g}" for level in LEVELS), "found", "angle")
 _BOUND = ("bound",)
@@ -65,7 +68,7 @@ class QualitySink(Block):
             self._bounds: dict[str, tuple[int, float]] = {}
             self._unsound: dict[str, tuple[int, int]] = {}
         self._geometry = next((i.geometry for i in (truth, *estimate.values()) if i is not None and i.geometry), None)
-        self._newest: dict[int, float] = {}
+        self._bound_at: dict[int, float] = {}
 
     def process(self, estimate: Arrays, slots: range, source: str, truth: Any = None, rf: Any = None) -> None:
         """Judge some slots of one estimator."""
@@ -112,15 +115,15 @@ class QualitySink(Block):
 
     def _bound_of(self, truth: Arrays, row: int, slot: int) -> float:
         """The bound of a slot, mean over users; it is the same for all estimators, so it is computed for the first."""
-        if slot not in self._newest and self._info is not None and self._info.operator and self._info.geometry:
+        if slot not in self._bound_at and self._info is not None and self._info.operator and self._info.geometry:
             operator, one = self._info.operator, slice(row, row + 1)
             gain, u, v, mask = (truth[key][one] for key in ("gain", "u", "v", "mask"))
             noise_var = operator.weights.shape[-1] * truth["antenna_noise_var"][one]
             bound = crb_channel(gain, u, v, mask, operator, self._info.geometry, noise_var)
-            self._newest[slot] = float(bound.mean())
-            if len(self._newest) > _KEPT:
-                del self._newest[next(iter(self._newest))]
-        return self._newest[slot]
+            self._bound_at[slot] = float(bound.mean())
+            if len(self._bound_at) > KEPT:
+                del self._bound_at[next(iter(self._bound_at))]
+        return self._bound_at[slot]
 
     def _residual(self, rf: NDArray[Any], estimate: Arrays, paths: NDArray[Any], truth: Any) -> list[NDArray[Any]]:
         """The figures `_RESIDUAL` of some slots, (slot, user) each."""
@@ -189,9 +192,6 @@ class QualitySink(Block):
         if name in self._unsound:
             told["not_finite"], told["first_not_finite"] = self._unsound[name]
         return told | ({"draw_returned": moments.left_out} if moments.left_out else {})
-
-
-_KEPT = 4096
 
 
 def _errors_told(known: Moments, at: dict[str, int]) -> dict[str, Any]:

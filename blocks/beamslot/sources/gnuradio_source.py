@@ -76,7 +76,9 @@ class GnuradioSource(GnuradioBlock):
         return self
 
     def start(self) -> StreamInfo:
-        """Describe the stream and open the socket."""
+        """Describe the stream and open the socket, or go on where only a parameter has changed."""
+        if self._is_open(getattr(self, "_ear", None)):
+            return self._info
         self._info = self._described()
         axes = dict(self._info.axes)
         self._shape = tuple(axes.values())

@@ -48,25 +48,26 @@ class IqSource(Block):
     def start(self, rf: StreamInfo) -> StreamInfo:
         """Make the waveforms of the users, which stay the same over the run."""
         names = Sounding.__dataclass_fields__.keys() & type(self).model_fields.keys()
-        self._sounding = Sounding(users=rf.axes["user"], **{name: getattr(self, name) for name in names})
+        self._sent = Sounding(users=rf.axes["user"], **{name: getattr(self, name) for name in names})
+        self._correlator = Correlator(self._sent)
         _, operator = operator_of(rf, f"{self.run.name}.rf")
         # How strong the noise of an antenna is at each chain: what is added has the same profile.
         self._noise_gain = np.sum(np.abs(operator.weights) ** 2, axis=-1).astype(np.float32)
         timing, frequency = self._offsets()
-        self._waveforms = self._sounding.waveforms(timing, frequency).astype(np.complex64)
-        self._windows = Correlator(self._sounding).windowed(self._waveforms)
+        self._waveforms = self._sent.waveforms(timing, frequency).astype(np.complex64)
+        self._windows = self._correlator.windowed(self._waveforms)
         notes = {
-            "srs": self._sounding.as_notes(),
+            "srs": self._sent.as_notes(),
             "offsets": {"timing": timing.tolist(), "frequency": frequency.tolist()},
         }
         return rf.replace(
             arrays={"iq": Array.of("slot y chain sample", np.complex64, "sqrt(W)")},
-            axes={**rf.axes, "sample": self._sounding.samples},
+            axes={**rf.axes, "sample": self._sent.samples},
             notes={**rf.notes, **notes},
         )
 
     def _offsets(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        sent, where = self._sounding, self.run.name
+        sent, where = self._sent, self.run.name
         drawn = self.rng(0, 1).uniform(-1, 1, (2, sent.users))
         timing = self.timing_offset + self.timing_spread * drawn[0]
         frequency = self.frequency_offset + self.frequency_spread * drawn[1]
@@ -76,7 +77,7 @@ class IqSource(Block):
                 f"{where}.timing_offset: a user is {most:.3g} s off; wanted at most {sent.latest:.3g} s either way "
                 "(half a cyclic prefix, half of the way to the next user's shift)"
             )
-        if (most := float(np.abs(frequency).max())) > (widest := Correlator(sent).widest):
+        if (most := float(np.abs(frequency).max())) > (widest := self._correlator.widest):
             problems.append(
                 f"{where}.frequency_offset: a user is {most:.3g} Hz off; wanted at most {widest:.3g} Hz either way "
                 f"(half a turn from one of {sent.symbols} symbols to the next)"
@@ -96,6 +97,6 @@ class IqSource(Block):
     def _on_the_air(self, pilots: NDArray[Any], noise_var: float, rng: np.random.Generator) -> NDArray[np.complex64]:
         with np.errstate(invalid="ignore", over="ignore"):  # pilots that a fault spoilt spoil their samples
             sent = np.tensordot(pilots, self._waveforms, (0, 0))
-        gain = Correlator(self._sounding).processing_gain
-        noise = noise_of_samples(sent.shape, gain * noise_var * self._noise_gain, rng)
+        strength = self._correlator.processing_gain * noise_var * self._noise_gain
+        noise = noise_of_samples(sent.shape, strength, rng)
         return sent + noise_beside(noise, self._windows)
