@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beamslot_recording import front_end, metas, story, stored_slots, write
+from beamslot_recording import front_end, metas, stored_slots, story, write
 
 
 def test_gnuradio_reads_the_samples_of_a_recording_back_identically(peer: Any, tmp_path: Path) -> None:
