@@ -21,6 +21,7 @@ from beamslot_runs import Run, Runner, assert_balanced, graph, until
 
 from beamslot.frame import Acknowledge, Describe, Frame, Hello, decode, encode
 from beamslot.runtime import rundir
+from beamslot.runtime.steering import SOCKET
 from beamslot.runtime.taps import listen
 from beamslot.runtime.transport import Link, Outlet
 
@@ -43,7 +44,9 @@ class Siege:
         self.run: Run = runs.start(graph(blocks, *EDGES))
         until(lambda: self.run.slots() > 100)
         self.taps: dict[str, str] = {name: taps[0] for name, taps in rundir.runs()[-1]["ports"].items()}
-        self.sockets = sorted(set(_sockets()) - before)
+        found = sorted(set(_sockets()) - before)
+        self.sockets = [path for path in found if path.name != SOCKET]
+        (self.steer,) = set(found) - set(self.sockets)
         self.edges = [path for path in self.sockets if f"ipc://{path}" not in self.taps.values()]
         assert len(self.taps) == len(self.edges) == 2
         self._pids = {name: self.run.block(name) for name in blocks}
@@ -212,6 +215,8 @@ def test_bytes_that_are_no_message_harm_nobody_and_leave_nothing_open(count: int
                 if number % 10 == 0:
                     with joined(path, b"SUB" if path in taps else b"DEALER") as peer:
                         say(peer, hostile.behind(rng))
+            with raw(siege.steer, hostile.stream(rng)) as asking:
+                say(asking, b"\n" if number % 2 else b"")
         for connection in slow:
             connection.close()
         siege.goes_on()

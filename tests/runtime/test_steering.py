@@ -343,9 +343,9 @@ def test_many_who_connect_and_say_nothing_keep_nobody_from_asking(runs: Runner) 
     for one in idle:
         one.settimeout(5)
         until(lambda one=one: one.connect_ex(path) == 0)
+    slot = seen.set("src.gain", 2)
     for one in idle:
         one.close()
-    slot = until(lambda: seen.set("src.gain", 2))
     until(lambda: run.slots() > slot)
     seen.stop()
     assert steps_of(run) == [[0, 1], [slot, 2]]

@@ -72,10 +72,11 @@ class Listener:
     def _welcome(self) -> None:
         with contextlib.suppress(OSError):
             accepted, _ = self._socket.accept()
-            if len(self._clients) >= MOST_CLIENTS:
-                accepted.close()
-                return
             accepted.setblocking(False)
+            if len(self._clients) >= MOST_CLIENTS:  # whoever has been silent for longest makes room
+                self._part(next((one for one in self._clients.values() if not one.waiting), Client(accepted)))
+            if accepted.fileno() < 0:
+                return
             self._clients[accepted.fileno()] = Client(accepted)
 
     def _hear(self, client: Client) -> None:
