@@ -278,7 +278,9 @@ class Core:
     def step(self) -> Step | None:
         """Do the next thing that is due: a description, a call, a hole, the end; None while inputs are awaited."""
         for number, join in enumerate(self._joins):
-            if self._ends[number] is not None or number in self._at_description or self._held_up(join):
+            if self._ends[number] is not None or number in self._at_description:
+                continue
+            if self.tuning.hold is not None and self._held_up(join):
                 continue
             if self._windows[number] and self.started and (step := self._due(number)) is not None:
                 return step
@@ -332,6 +334,8 @@ class Core:
     def _take(self, number: int, slab: Slab) -> Step:
         window = self._windows[number]
         if window is None:
+            if self.tuning.since <= slab.first and slab.end <= self.tuning.before:
+                return self._call(number, slab, range(slab.first, slab.end))
             return self._call_in_pieces(number, slab)
         window.push(slab)
         return self._due(number) or Step()
@@ -358,10 +362,8 @@ class Core:
 
     def _held_up(self, join: Join) -> bool:
         """Whether what comes next has to wait until it is agreed which parameters hold for it."""
-        hold = self.tuning.hold
-        return hold is not None and any(
-            queue.items and getattr(queue.items[0], "first", -1) >= hold for queue in join.queues
-        )
+        hold = self.tuning.hold or 0
+        return any(queue.items and getattr(queue.items[0], "first", -1) >= hold for queue in join.queues)
 
     def bound(self) -> int | None:
         """Return the first slot for which other parameters can still be set, None where it has ended.
@@ -376,7 +378,7 @@ class Core:
 
     def _tune(self, slot: int) -> list[tuple[str, Item]]:
         """Set the parameters that hold for a slot; return the descriptions that become others by it."""
-        if not self.tuning.tune(slot):
+        if self.tuning.since <= slot < self.tuning.before or not self.tuning.tune(slot):
             return []
         before = dict(self.infos)
         return [(port, item) for port, item in self.start() if self.infos[port] != before.get(port)]
@@ -643,7 +645,8 @@ class Core:
             return self._pass_hole(0, Hole(slots.start, slots.stop, "poison", ()), counted=False)
         described = self._tune(slots.start)
         step = self._run(given, slots, captured)
-        step.items[:0] = described
+        if described:
+            step.items[:0] = described
         if self.ended:
             ends = [item.first for _, item in step.items if isinstance(item, Eos)]
             step.slots = slots = range(slots.start, max(ends, default=slots.start))
@@ -672,7 +675,9 @@ class Core:
             return self._pass_hole(number, Hole(named.start, named.stop, "poison", ()), counted=False)
         described = self._tune(named.start)
         step = self._run(given, named, slab.captured)
-        step.items[:0], step.number = described, number
+        step.number = number
+        if described:
+            step.items[:0] = described
         self.work_off(number, named)
         return step
 

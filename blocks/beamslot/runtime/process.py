@@ -27,7 +27,7 @@ import zmq
 from beamslot.errors import BeamslotError, BlockFailed, FlowgraphError, FrameError
 from beamslot.frame import Describe, Eos, Frame, Gap
 from beamslot.runtime.align import Item
-from beamslot.runtime.block import RunContext
+from beamslot.runtime.block import Block, RunContext
 from beamslot.runtime.clock import SlotClock
 from beamslot.runtime.control import Control
 from beamslot.runtime.core import Core, Step
@@ -91,6 +91,7 @@ class Unit:
             name: graph.blocks[name].build(RunContext(name, graph.seed, graph.slot_period, self._say))
             for name in plan.blocks
         }
+        self._reels = {name for name, block in self.blocks.items() if type(block).upcoming is not Block.upcoming}
         self.meters = {name: Meter() for name in plan.blocks}
         self.clock = SlotClock(graph.slot_period, graph.pace)
         self._tracer = Tracer(plan.trace) if plan.trace else None
@@ -339,9 +340,9 @@ class Unit:
     def _next(self, name: str) -> tuple[range, int]:
         """Return the next slots of a source and when they are due [ns]; one with frames of its own says so itself."""
         asked = self._next_slots(name)
-        own = self.blocks[name].upcoming(asked) if asked else None
+        own = self.blocks[name].upcoming(asked) if asked and name in self._reels else None
         if own is None:
-            return asked, self.clock.due(asked)
+            return asked, self.clock.due(asked) if self.clock.paced else 0
         slots, since = own
         if self.plan.graph.slots is not None:
             slots = range(min(slots.start, self.plan.graph.slots), min(slots.stop, self.plan.graph.slots))
@@ -417,7 +418,10 @@ class Unit:
             if core.marked and core.unmarked >= self._spacing:
                 self._mark(name, core, False)
             if not seat.outlets:
-                meter.end_to_end.setdefault(step.number, Latency()).add(time.monotonic_ns() - step.captured)
+                latency = meter.end_to_end.get(step.number)
+                if latency is None:
+                    latency = meter.end_to_end[step.number] = Latency()
+                latency.add(time.monotonic_ns() - step.captured)
             if self._tracer:
                 self._tracer.add(name, step.slots, step.begun, spent, step.captured)
 

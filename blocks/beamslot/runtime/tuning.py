@@ -10,6 +10,7 @@ class Tuning:
     """Sets the live parameters of a block before its calls.
 
     deadline: what slots may take, as it holds now [ns]; None: as long as they like
+    since, before: what is set holds from and up to these slots
     hold: slot from which no call begins, while it is agreed from where on a change holds; None: no change is under way
     """
 
@@ -17,25 +18,25 @@ class Tuning:
         self._block, self._timeline = block, timeline or Timeline({}, ())
         self.deadline = _nanoseconds(deadline)
         self.hold: int | None = None
-        self._from, self._until = 0, -1
+        self.since, self.before = 0, -1
 
     def until(self, slot: int) -> int:
         """Return the first slot behind `slot` for which other values may hold."""
-        if not self._from <= slot < self._until:
+        if not self.since <= slot < self.before:
             return self._timeline.until(slot)
-        return self._until
+        return self.before
 
     def add(self, change: Change) -> None:
         """Take a change that has been agreed upon, and go on."""
         self._timeline.add(change)
-        self._until, self.hold = -1, None
+        self.before, self.hold = -1, None
 
     def tune(self, slot: int) -> bool:
         """Set what holds for a slot; return whether a parameter of the block has become another."""
-        if self._from <= slot < self._until:
+        if self.since <= slot < self.before:
             return False
         values = self._timeline.at(slot)
-        self._from, self._until = slot, self._timeline.until(slot)
+        self.since, self.before = slot, self._timeline.until(slot)
         if DEADLINE in values and DEADLINE not in type(self._block).model_fields:
             self.deadline = _nanoseconds(values.pop(DEADLINE))
         others = [self._set(name, value) for name, value in values.items()]  # all are set, not the first that differs
