@@ -1,14 +1,15 @@
-"""The arrays that blocks of several families agree on: the truth of a simulated slot, and an estimate of it."""
+"""What blocks of several families agree on: the truth of a simulated slot, an estimate of it, what is sounded."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from beamslot.dsp.estimate import Estimate, outside
 from beamslot.errors import PortMismatch
 from beamslot.frame import Array, Geometry, Operator, StreamInfo
-from beamslot.runtime import Tagged
+from beamslot.runtime import Block, Tagged
 
 FIELD_AXES = "slot user y z"
 RF_AXES = "slot user y chain"
@@ -82,3 +83,16 @@ def as_outputs(estimate: Estimate, operator: Operator, slots: range) -> dict[str
     arrays = as_arrays(estimate)
     flagged = np.flatnonzero(outside(estimate, operator.interval).any(axis=1)).tolist()
     return Tagged(arrays, {"outside": [slots[index] for index in flagged]}) if flagged else arrays
+
+
+class Sounded(Block):
+    """Base of blocks that make or read samples with sounding reference signals: what is sent, as dsp.srs.Sounding."""
+
+    subcarrier_spacing: float = Field(30e3, gt=0, description="of OFDM", json_schema_extra={"unit": "Hz"})
+    resource_blocks: int = Field(4, ge=4, le=272, multiple_of=4, description="sounded bandwidth, m_SRS")
+    comb: int = Field(2, description="subcarriers from tone to tone: 2, 4 or 8, with 8, 12 or 6 cyclic shifts")
+    comb_offset: int = Field(0, ge=0, description="first subcarrier of the comb")
+    symbols: int = Field(2, description="repeated symbols: 1, 2 or 4; one alone tells nothing of the carrier offset")
+    sequence_id: int = Field(0, ge=0, le=65535, description="which base sequence, modulo 30")
+    cyclic_shift: int = Field(0, ge=0, description="of the first user; the others are as far apart as they go")
+    fft_size: int = Field(0, ge=0, description="samples of a symbol without prefix; 0: the least power of two from 128")

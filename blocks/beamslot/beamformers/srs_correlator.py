@@ -10,11 +10,11 @@ from beamslot.dsp.iq import Correlator
 from beamslot.dsp.srs import Sounding
 from beamslot.errors import BadParam, ShapeError
 from beamslot.frame import Array, StreamInfo
-from beamslot.ports import RF_AXES
-from beamslot.runtime import Block, In, Out
+from beamslot.ports import RF_AXES, Sounded
+from beamslot.runtime import In, Out
 
 
-class SrsCorrelator(Block):
+class SrsCorrelator(Sounded):
     """Find every user's timing and carrier offset in the samples of a slot, take them out, and give its pilots.
 
     One pilot a slot, user and chain, y = F_a h + w, as a combiner gives: estimators go on from there. h is the channel
@@ -31,14 +31,6 @@ class SrsCorrelator(Block):
     )
 
     users: int = Field(1, ge=1, description="users on the same tones, apart by their cyclic shifts")
-    subcarrier_spacing: float = Field(30e3, gt=0, description="of OFDM", json_schema_extra={"unit": "Hz"})
-    resource_blocks: int = Field(4, ge=4, le=272, multiple_of=4, description="sounded bandwidth, m_SRS")
-    comb: int = Field(2, description="subcarriers from tone to tone: 2, 4 or 8, with 8, 12 or 6 cyclic shifts")
-    comb_offset: int = Field(0, ge=0, description="first subcarrier of the comb")
-    symbols: int = Field(2, description="repeated symbols: 1, 2 or 4; one alone tells nothing of the carrier offset")
-    sequence_id: int = Field(0, ge=0, le=65535, description="which base sequence, modulo 30")
-    cyclic_shift: int = Field(0, ge=0, description="of the first user; the others are as far apart as they go")
-    fft_size: int = Field(0, ge=0, description="samples of a symbol without prefix; 0: the least power of two from 128")
 
     def start(self, iq: StreamInfo) -> dict[str, StreamInfo]:
         """Make the tables for what was sent."""

@@ -4,17 +4,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from beamslot.dsp.iq import Correlator, noise_beside, noise_of_samples
 from beamslot.dsp.srs import Sounding
 from beamslot.errors import BadParam
 from beamslot.frame import Array, StreamInfo
-from beamslot.ports import RF_AXES, TRUTH, operator_of
-from beamslot.runtime import Block, In, Live, Out
+from beamslot.ports import RF_AXES, TRUTH, Sounded, operator_of
+from beamslot.runtime import In, Live, Out
 
 
-class IqSource(Block):
+class IqSource(Sounded):
     """Make the samples that a front end would have seen in place of the pilots that it is given.
 
     Every user's pilots stand on its SRS waveform, late by its timing offset and turned by its carrier offset, in white
@@ -28,14 +27,6 @@ class IqSource(Block):
     truth = In({"antenna_noise_var": TRUTH["antenna_noise_var"]})
     iq = Out("slot y chain sample", np.complex64, unit="sqrt(W)")
 
-    subcarrier_spacing: float = Field(30e3, gt=0, description="of OFDM", json_schema_extra={"unit": "Hz"})
-    resource_blocks: int = Field(4, ge=4, le=272, multiple_of=4, description="sounded bandwidth, m_SRS")
-    comb: int = Field(2, description="subcarriers from tone to tone: 2, 4 or 8, with 8, 12 or 6 cyclic shifts")
-    comb_offset: int = Field(0, ge=0, description="first subcarrier of the comb")
-    symbols: int = Field(2, description="repeated symbols: 1, 2 or 4; one alone tells nothing of the carrier offset")
-    sequence_id: int = Field(0, ge=0, le=65535, description="which base sequence, modulo 30")
-    cyclic_shift: int = Field(0, ge=0, description="of the first user; the others are as far apart as they go")
-    fft_size: int = Field(0, ge=0, description="samples of a symbol without prefix; 0: the least power of two from 128")
     timing_offset: float = Live(0.0, description="how late all users arrive", json_schema_extra={"unit": "s"})
     timing_spread: float = Live(
         0.0, ge=0, description="half width of what is added to it, user by user", json_schema_extra={"unit": "s"}
