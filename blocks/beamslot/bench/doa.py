@@ -14,7 +14,6 @@ frames, and with few snapshots there is a fifth of the frames. There is no learn
 
 import itertools
 import math
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from beamslot.bench.estimators import Seen, Work, take_turns
+from beamslot.bench.estimators import Seen, Work, per_item, take_turns
 from beamslot.bench.machine import show_sheets
 from beamslot.dsp.doa.estimator import angles
 from beamslot.dsp.doa.gains import least_squares
@@ -447,16 +446,7 @@ def _work(method: Callable[[NDArray[Any]], Any], seen: NDArray[Any], batch: int)
 
 def _times(key: tuple[str, str, int], seen: Seen) -> Row:
     name, users, batch = key
-    wall, core = ([1e3 * value / batch for value in times.values()] for times in (seen.wall, seen.cpu))
-    return {
-        "method": name,
-        "users": users,
-        "batch": batch,
-        "calls": len(wall),
-        "median_ms": statistics.median(wall),
-        "p95_ms": float(np.percentile(wall, 95)),
-        "core_median_ms": statistics.median(core),
-    }
+    return {"method": name, "users": users, **per_item(seen, batch)}
 
 
 def limits(rows: Sequence[Row], paired: Sequence[Row], times: Sequence[Row]) -> list[Row]:

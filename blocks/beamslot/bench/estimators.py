@@ -135,6 +135,18 @@ class Seen:
         self.made: dict[int, Any] = {}
 
 
+def per_item(seen: Seen, batch: int) -> dict[str, Any]:
+    """Return the times of calls of `batch` items, for one item: batch, calls, median_ms, p95_ms, core_median_ms."""
+    wall, core = ([1e3 * value / batch for value in times.values()] for times in (seen.wall, seen.cpu))
+    return {
+        "batch": batch,
+        "calls": len(wall),
+        "median_ms": statistics.median(wall),
+        "p95_ms": float(np.percentile(wall, 95)),
+        "core_median_ms": statistics.median(core),
+    }
+
+
 def take_turns(works: Mapping[str, tuple[Work, int]], slots: int, what: str = "") -> dict[str, Seen]:
     """Let each work its share of all slots, bout by bout.
 

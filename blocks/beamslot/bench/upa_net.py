@@ -7,7 +7,6 @@ differences are paired: of two means of the NMSE [dB], with the interval of thei
 """
 
 import math
-import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beamslot.bench.draws import INTERVAL, Array, Draws, Setting, make
-from beamslot.bench.estimators import Seen, Work, take_turns
+from beamslot.bench.estimators import Seen, Work, per_item, take_turns
 from beamslot.bench.machine import show_sheets
 from beamslot.dsp.beams import group_beams, random_beams
 from beamslot.dsp.bounds import crb_channel
@@ -278,16 +277,7 @@ def _work(estimator: Any, observation: NDArray[Any], batch: int) -> Work:
 
 
 def _time_row(name: str, batch: int, snr_db: float, seen: Seen) -> Row:
-    wall, core = ([1e3 * value / batch for value in times.values()] for times in (seen.wall, seen.cpu))
-    return {
-        "estimator": name,
-        "snr_db": snr_db,
-        "batch": batch,
-        "calls": len(wall),
-        "median_ms": statistics.median(wall),
-        "p95_ms": float(np.percentile(wall, 95)),
-        "core_median_ms": statistics.median(core),
-    }
+    return {"estimator": name, "snr_db": snr_db, **per_item(seen, batch)}
 
 
 def limits(rows: Sequence[Row], paired: Sequence[Row], times: Sequence[Row]) -> list[Row]:
