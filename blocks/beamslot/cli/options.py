@@ -38,6 +38,11 @@ def add_verb(verbs: Verbs, name: str, act: Act, help_: str, example: str) -> arg
 def add_graph(parser: argparse.ArgumentParser) -> None:
     """Add GRAPH, what may be set in it, and where its blocks are found."""
     parser.add_argument("graph", metavar="GRAPH", help="flowgraph file (YAML); - reads JSON from standard input")
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add what may be set in a graph, and where its blocks are found."""
     parser.add_argument(
         "-p",
         "--param",

@@ -49,15 +49,7 @@ def register(verbs: options.Verbs) -> None:
         help="which output ports; all of the sources where none is named",
     )
     parser.add_argument("--replace", action="store_true", help="in place of a recording that is there already")
-    parser.add_argument(
-        "-p",
-        "--param",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set a variable, or a parameter as block.key=value; may be repeated",
-    )
-    options.add_blocks(parser)
+    options.add_settings(parser)
     options.add_length(parser)
     options.add_restart(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, only problems")
