@@ -28,11 +28,11 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Now:
 def test_slots_are_due_when_the_last_of_them_is_complete(pace: float, seconds: float, now: Now) -> None:
     clock = SlotClock(0.005, pace, ORIGIN)
     assert clock.due(range(4, 8)) == ORIGIN + seconds * 1e9
-    assert clock.wait(range(4, 8)) == pytest.approx(seconds)
+    assert clock.until(clock.due(range(4, 8))) == pytest.approx(seconds)
     now.set(seconds)
-    assert clock.wait(range(4, 8)) == pytest.approx(0, abs=1e-9)
+    assert clock.until(clock.due(range(4, 8))) == pytest.approx(0, abs=1e-9)
     now.set(seconds + 1)
-    assert clock.wait(range(4, 8)) == pytest.approx(-1)
+    assert clock.until(clock.due(range(4, 8))) == pytest.approx(-1)
 
 
 def test_due_times_do_not_drift(now: Now) -> None:
@@ -44,7 +44,7 @@ def test_without_a_pace_nothing_waits_and_nothing_is_late(now: Now) -> None:
     clock = SlotClock(1e-3)
     now.set(1e6)
     clock.note(range(0, 10))
-    assert (clock.paced, clock.wait(range(10**9)), clock.late) == (False, 0.0, 0)
+    assert (clock.paced, clock.until(clock.due(range(10**9))), clock.late) == (False, 0.0, 0)
     assert SlotClock(1e-3, math.inf).paced is False
 
 

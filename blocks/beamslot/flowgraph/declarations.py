@@ -1,12 +1,12 @@
 """What a flowgraph file may hold besides the parameters of its blocks."""
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from beamslot.frame.checks import MAX_COUNT, MAX_SLOT
 from beamslot.runtime.graph import MAX_REPLICAS, Policy, Restart
+from beamslot.runtime.timeline import PACES
 
 NAME = "^[a-z][a-z0-9_]*$"
 """What names of blocks and variables look like."""
@@ -83,7 +83,7 @@ class RunOptions(BaseModel):
     @property
     def rate(self) -> float:
         """Slots per slot period."""
-        return {"realtime": 1.0, "max": math.inf}.get(str(self.pace)) or float(self.pace)
+        return PACES.get(str(self.pace)) or float(self.pace)
 
 
 class BlockOptions(BaseModel):

@@ -38,10 +38,6 @@ class SlotClock:
         """Return when what was captured so long after the beginning of a recording is due [ns]."""
         return self.origin + round(since / self.pace)
 
-    def wait(self, slots: range) -> float:
-        """Return how long it is until the slots are complete [s]; 0 or less when they are."""
-        return (self.due(slots) - time.monotonic_ns()) * 1e-9 if self.paced else 0.0
-
     def until(self, due: int) -> float:
         """Return how long it is until a time [s]; 0 where nothing waits for its time."""
         return (due - time.monotonic_ns()) * 1e-9 if self.paced else 0.0

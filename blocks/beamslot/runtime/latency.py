@@ -43,3 +43,14 @@ class Latency:
     def summary(self) -> dict[str, float | None]:
         """Return p50, p95 and p99 [us]."""
         return {f"p{round(100 * q)}_us": self.quantile(q) for q in (0.5, 0.95, 0.99)}
+
+
+def summed(several: Iterable[Iterable[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """Return the counts of several latencies as those of one.
+
+    several: (bucket, how many) of each
+    """
+    total = Latency()
+    for counts in several:
+        total.merge(Latency(counts))
+    return list(total.counts.items())

@@ -592,9 +592,7 @@ class Supervisor:
         self.state = "draining"
         self._drain_until = now + deadline
         self._blow_at = math.inf
-        for child in self.children:
-            if child.alive:
-                child.control.send("drain")
+        self._tell_all("drain")
 
     def _statuses(self) -> dict[str, dict[str, Any]]:
         return reports.by_block(self.graph, [(child.status, child.past, child.life) for child in self.children])

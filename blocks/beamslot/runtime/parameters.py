@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from beamslot.errors import BadParam, FlowgraphError, UnknownBlock
 from beamslot.runtime.block import Block
 from beamslot.runtime.graph import BlockSpec, Graph, near, shown
-from beamslot.runtime.timeline import DEADLINE, PACE, RUN, Change, Timeline
+from beamslot.runtime.timeline import DEADLINE, PACE, PACES, RUN, Change, Timeline
 
 RATE: TypeAdapter[float] = TypeAdapter(float)
 
@@ -114,7 +114,7 @@ def _run_values(change: Change, at: str) -> dict[str, float]:
     if strange:
         raise BadParam(f"{at}{strange[0]}: the run has no such parameter that may change; there is {PACE}")
     value = change.values.get(PACE)
-    value = {"realtime": 1.0, "max": "inf"}.get(value, value) if isinstance(value, str) else value
+    value = PACES.get(value, value) if isinstance(value, str) else value
     try:
         pace = RATE.validate_python(value)
     except ValidationError:

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
@@ -32,7 +32,7 @@ from beamslot.runtime.clock import SlotClock
 from beamslot.runtime.control import Control
 from beamslot.runtime.core import Core, Step
 from beamslot.runtime.graph import Graph, minimum_window, window_of
-from beamslot.runtime.latency import Latency
+from beamslot.runtime.latency import Latency, summed
 from beamslot.runtime.place import Standing
 from beamslot.runtime.plan import Plan
 from beamslot.runtime.record import Now, Record
@@ -727,7 +727,7 @@ class Unit:
             "faults": dict(meter.faults),
             "busy_ns": meter.busy,
             "process_time": list(meter.process_time.counts.items()),
-            "end_to_end": _all_of(meter.end_to_end.values()),
+            "end_to_end": summed(one.counts.items() for one in meter.end_to_end.values()),
             "by_streams": [
                 [core.streams(number), list(one.counts.items())] for number, one in meter.end_to_end.items()
             ],
@@ -760,13 +760,6 @@ def struck(items: Sequence[tuple[str, Item]]) -> Mapping[str, int]:
                 told = {kind: sum(end - first for first, end in pairs) for kind, pairs in item.tags["faults"].items()}
                 found.update(told)
     return found or NO_FAULTS
-
-
-def _all_of(latencies: Iterable[Latency]) -> list[tuple[int, int]]:
-    total = Latency()
-    for latency in latencies:
-        total.merge(latency)
-    return list(total.counts.items())
 
 
 def _inner_account(inner: Inner) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from beamslot.errors import describe_slots
 from beamslot.runtime.graph import Graph
-from beamslot.runtime.latency import Latency
+from beamslot.runtime.latency import Latency, summed
 
 Status = Mapping[str, Any]
 
@@ -87,10 +87,7 @@ def end_to_end(statuses: Mapping[str, Status]) -> list[tuple[int, int]]:
 
 def total(statuses: Mapping[str, Status], key: str) -> list[tuple[int, int]]:
     """Return a latency over all blocks, as `Latency` counts it."""
-    found = Latency()
-    for status in statuses.values():
-        found.merge(Latency(status.get(key, ())))
-    return list(found.counts.items())
+    return summed(status.get(key, ()) for status in statuses.values())
 
 
 def by_block(
@@ -132,16 +129,14 @@ def _summed(one: Status, other: Status) -> dict[str, int]:
 
 def _by_streams(past: Status, status: Status) -> list[Any]:
     """Return the latencies of a sink by the streams of its joins, with those of earlier lives."""
-    found: dict[tuple[str, ...], Latency] = {}
+    found: dict[tuple[str, ...], list[Any]] = {}
     for streams, counts in (*past.get("by_streams", ()), *status.get("by_streams", ())):
-        found.setdefault(tuple(streams), Latency()).merge(Latency(counts))
-    return [[list(streams), list(latency.counts.items())] for streams, latency in found.items()]
+        found.setdefault(tuple(streams), []).append(counts)
+    return [[list(streams), summed(several)] for streams, several in found.items()]
 
 
 def _merged(one: Any, other: Any) -> list[tuple[int, int]]:
-    both = Latency(one)
-    both.merge(Latency(other))
-    return list(both.counts.items())
+    return summed((one, other))
 
 
 def _beside(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ uses the value that held for the slot. The flowgraph may have changes of its own
 the graph runs (`beamslot set`); both are the same.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from beamslot.runtime.place import END
 
 RUN = ""
 """What stands for the block in a change of the run itself: its pace."""
+
+PACES = {"realtime": 1.0, "max": math.inf}
+"""Paces that have a name [slots per slot period]."""
 
 DEADLINE, PACE = "deadline", "pace"
 """What can be changed of any block that asks for its budget, and of the run, beside the parameters of blocks."""

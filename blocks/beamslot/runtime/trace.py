@@ -58,15 +58,16 @@ def write(path: Path, logs: Path, blocks: Mapping[str, bool], origin: int, event
     raises StorageError when it cannot be written
     """
     parts = sorted(logs.glob(f"*{SUFFIX}"))
+    tracks = {name: track for track, name in enumerate(blocks, 1)}
     count = 0
     with rundir.storing(path, "the trace cannot be written", "make room there, or name another file"):
         with path.open("w", encoding="ascii") as file:
             file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
-            for event in _named(blocks, events):
+            for event in _named(tracks, events):
                 file.write(f"{json.dumps(event)},\n")
             for part in parts:
                 for call in _calls(part):
-                    for event in _events(call, blocks, origin):
+                    for event in _events(call, tracks, blocks, origin):
                         file.write(f"{json.dumps(event)},\n")
                     count += 1
             file.write('{"name": "process_name", "ph": "M", "pid": 1, "args": {"name": "beamslot"}}\n]}\n')
@@ -84,8 +85,8 @@ def _calls(part: Path) -> Iterator[list[Any]]:
                 continue  # the process was killed within a line
 
 
-def _named(blocks: Iterable[str], events: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for track, name in enumerate(blocks, 1):
+def _named(tracks: Mapping[str, int], events: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for name, track in tracks.items():
         yield {"name": "thread_name", "ph": "M", "pid": 1, "tid": track, "args": {"name": name}}
         yield {"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": track, "args": {"sort_index": track}}
     for event in events:
@@ -93,10 +94,12 @@ def _named(blocks: Iterable[str], events: Iterable[Mapping[str, Any]]) -> Iterat
         yield {"name": event["kind"], "ph": "i", "s": "g", "pid": 1, "tid": 0, "ts": event["at"] * 1e6, "args": told}
 
 
-def _events(call: list[Any], blocks: Mapping[str, bool], origin: int) -> Iterator[dict[str, Any]]:
+def _events(
+    call: list[Any], tracks: Mapping[str, int], blocks: Mapping[str, bool], origin: int
+) -> Iterator[dict[str, Any]]:
     """Yield a call as a slice, and its end of the arrow that follows its first slot."""
     name, first, end, begun, spent, captured = call
-    track = [*blocks].index(name) + 1
+    track = tracks[name]
     at = (begun - origin) * 1e-3
     slots = f"slot {first}" if end == first + 1 else f"slots {first}..{end - 1}"
     told = {"first": first, "count": end - first, "age_ms": round((begun + spent - captured) * 1e-6, 6)}
