@@ -16,6 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell lets what it starts in the background ignore interrupts, and so would all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 GRACE = 3.0
 """How long a process may take to vanish after the test that started it [s]."""
 
